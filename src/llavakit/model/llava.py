@@ -1,0 +1,241 @@
+"""`Llava`: a vision tower, a projector and a causal language model, and the forward pass over a pack.
+
+A picture's tiles go through the tower and the projector; the features are written into the rows of the token
+embeddings that the pack keeps for them; the language model runs over the packed row with attention that cannot cross
+a conversation; head and loss are computed only at the supervised positions.
+
+Knows packs, modules and the tokenizer it was born with. Knows nothing of data sets, optimizers or stages: the loss is
+returned as a sum with its count, and whoever owns the global batch divides.
+
+Shapes: T packed positions, N tiles, P features of a tile, V tower width, D LLM width, S supervised positions,
+K vocabulary, C H W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from llavakit.errors import LlavakitError
+from llavakit.images.geometry import TowerGeometry, check_policy, token_count
+from llavakit.images.spec import PixelSpec
+from llavakit.model.language import apply_head, load_language_model
+from llavakit.model.loss import chunk_size, chunked_cross_entropy
+from llavakit.model.packed import IGNORE_INDEX, IMAGE_TOKEN_ID, Pack
+from llavakit.model.projectors import build_projector
+from llavakit.model.towers import load_tower, tower_features
+
+
+@dataclass(frozen=True)
+class LlavaSettings:
+    """What of a Llava is neither weight nor module; saved with the checkpoint.
+
+    projector: `linear` or `mlpNx_gelu`. vision_feature_layer: which hidden state of the tower is read.
+    vision_feature_select: `patch` or `cls_patch`. image_policy: `square` or `pad`. template: the conversation
+    template it was last trained with, which chat uses.
+    """
+
+    projector: str = "mlp2x_gelu"
+    vision_feature_layer: int = -2
+    vision_feature_select: str = "patch"
+    image_policy: str = "pad"
+    template: str = "vicuna_v1"
+
+
+class PackedLoss(NamedTuple):
+    """loss_sum: cross-entropy summed over the supervised positions, float32 scalar. supervised: how many there are."""
+
+    loss_sum: Tensor
+    supervised: int
+
+
+class Llava(nn.Module):
+    """A LLaVA model. `compose` makes one of parts, `from_pretrained` opens a saved one.
+
+    vision_tower, projector, language_model: the three parts, each an `nn.Module`. tokenizer: the language model's.
+    pixels, geometry: how pictures become tiles and how many positions a tile takes. settings: see LlavaSettings;
+    a plain attribute that a training stage may replace.
+    """
+
+    part_names = ("vision_tower", "projector", "language_model")
+
+    vision_tower: nn.Module
+    projector: nn.Module
+    language_model: PreTrainedModel
+
+    def __init__(
+        self,
+        vision_tower: nn.Module,
+        projector: nn.Module,
+        language_model: PreTrainedModel,
+        *,
+        tokenizer: Any,
+        pixels: PixelSpec,
+        geometry: TowerGeometry,
+        settings: LlavaSettings,
+    ) -> None:
+        super().__init__()
+        check_policy(settings.image_policy)
+        self.vision_tower = vision_tower
+        self.projector = projector
+        self.language_model = language_model
+        self.tokenizer = tokenizer
+        self.pixels = pixels
+        self.geometry = geometry
+        self.settings = settings
+
+    @classmethod
+    def compose(
+        cls,
+        *,
+        vision_tower: str,
+        language_model: str,
+        projector: str = "mlp2x_gelu",
+        vision_feature_layer: int = -2,
+        vision_feature_select: str = "patch",
+        image_policy: str = "pad",
+        template: str = "vicuna_v1",
+        dtype: torch.dtype | None = None,
+        seed: int = 0,
+    ) -> Llava:
+        """Joins a pretrained tower and a pretrained language model by a fresh projector.
+
+        vision_tower, language_model: a folder, a hub name, `package:PKG/path`, and for the language model also a
+        `.gguf` file. dtype: of all parameters; float32 when None. seed: of the projector's first weights.
+        Raises LlavakitError, naming the part, when one cannot be opened or does not fit.
+        """
+        dtype = dtype or torch.float32
+        tower, pixels, geometry = load_tower(
+            vision_tower,
+            vision_feature_layer=vision_feature_layer,
+            vision_feature_select=vision_feature_select,
+            dtype=dtype,
+        )
+        llm, tokenizer = load_language_model(language_model, dtype)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            joint = build_projector(projector, tower.config.hidden_size, embedding_width(llm)).to(dtype)  # type: ignore[union-attr,arg-type]
+        settings = LlavaSettings(projector, vision_feature_layer, vision_feature_select, image_policy, template)
+        return cls(
+            tower, joint, llm, tokenizer=tokenizer, pixels=pixels, geometry=geometry, settings=settings
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the language model's parameters are."""
+        return next(self.language_model.parameters()).device
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the language model's token embedding; at least the tokenizer's length."""
+        return int(self._embedding.weight.shape[0])
+
+    @property
+    def _embedding(self) -> nn.Embedding:
+        return self.language_model.get_input_embeddings()  # type: ignore[return-value]
+
+    def parts(self) -> dict[str, nn.Module]:
+        """The three parts by name."""
+        return {name: getattr(self, name) for name in self.part_names}
+
+    def image_length(self, width: int, height: int) -> int:
+        """Positions that a picture of this size takes in a conversation."""
+        return token_count(self.settings.image_policy, self.geometry, width, height)
+
+    def checkpoint_activations(self, vision_tower: bool = True, language_model: bool = True) -> None:
+        """From now on, in training mode, layers keep only their input and are computed again in the backward pass."""
+        for part, wanted in ((self.vision_tower, vision_tower), (self.language_model, language_model)):
+            if wanted:
+                part.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+
+    def encode_images(self, tiles_NCHW: Tensor) -> Tensor:
+        """Features (N, P, D) of normalised tiles. A tower none of whose parameters is trained runs without autograd."""
+        frozen = not any(parameter.requires_grad for parameter in self.vision_tower.parameters())
+        with torch.no_grad() if frozen else nullcontext():
+            features_NPV = tower_features(
+                self.vision_tower,
+                tiles_NCHW,
+                self.settings.vision_feature_layer,
+                self.settings.vision_feature_select,
+            )
+        parameter = next(self.projector.parameters())
+        return self.projector(features_NPV.to(parameter.device, parameter.dtype))
+
+    def embed(self, pack: Pack, features_NPD: Tensor | None = None) -> Tensor:
+        """Token embeddings (T, D) of a pack with the pictures' features written in.
+
+        features_NPD: given when the tiles' features are already known; otherwise they are computed.
+        Raises LlavakitError, naming the samples, when features and picture positions do not match in number.
+        """
+        pictured_T = pack.ids_T == IMAGE_TOKEN_ID
+        embeddings_TD = self._embedding(pack.ids_T.masked_fill(pictured_T, 0))
+        if features_NPD is None:
+            if pack.tiles_NCHW is None:
+                if bool(pictured_T.any()):
+                    raise LlavakitError(_mismatch(pack, self.geometry.tokens))
+                return embeddings_TD
+            features_NPD = self.encode_images(pack.tiles_NCHW)
+        rows_MD = features_NPD.reshape(-1, features_NPD.shape[-1])
+        places_M = pictured_T.nonzero().squeeze(1)
+        if len(places_M) != len(rows_MD):
+            raise LlavakitError(_mismatch(pack, features_NPD.shape[1]))
+        return embeddings_TD.index_copy(0, places_M, rows_MD.to(embeddings_TD.dtype))
+
+    def hidden(self, pack: Pack) -> Tensor:
+        """Last hidden states (T, D) of a pack."""
+        output = self.language_model.base_model(
+            inputs_embeds=self.embed(pack)[None],
+            position_ids=pack.positions_T[None],
+            cu_seqlens=pack.cu_seqlens,
+            use_cache=False,
+        )
+        return output.last_hidden_state[0]
+
+    def head(self, hidden_nD: Tensor) -> Tensor:
+        """Scores (n, K) of hidden states."""
+        return apply_head(self.language_model, hidden_nD)
+
+    def forward(self, pack: Pack) -> PackedLoss:
+        """The summed loss of a pack and the number of positions it is a sum over.
+
+        A pack without supervised positions gives a sum of zero. The order of conversations in the pack, and which
+        others are in it, do not change a conversation's share of the sum.
+        """
+        pack = pack.to(self.device)
+        supervised_T = pack.labels_T != IGNORE_INDEX
+        targets_S = pack.labels_T[supervised_T]
+        hidden_SD = self.hidden(pack)[supervised_T]
+        loss_sum = chunked_cross_entropy(hidden_SD, self.head, targets_S, chunk_size(self.vocabulary))
+        return PackedLoss(loss_sum, len(targets_S))
+
+    def logits(self, pack: Pack) -> Tensor:
+        """Scores (T, K) at every position of a pack."""
+        return self.head(self.hidden(pack.to(self.device)))
+
+
+def embedding_width(language_model: PreTrainedModel) -> int:
+    """The width D of the rows that the language model takes as its input."""
+    return int(language_model.get_input_embeddings().weight.shape[1])  # type: ignore[union-attr,arg-type]
+
+
+def _mismatch(pack: Pack, features: int) -> str:
+    """Says which samples of a pack have another number of picture positions than features."""
+    wrong = []
+    for sample, (a, b) in enumerate(zip(pack.cu_seqlens, pack.cu_seqlens[1:], strict=False)):
+        places = int((pack.ids_T[a:b] == IMAGE_TOKEN_ID).sum())
+        tiles = pack.tiles_per_sample[sample] if pack.tiles_per_sample else 0
+        if places != tiles * features:
+            wrong.append(
+                f"{pack.sample_ids[sample]} ({places} picture positions, {tiles} tiles of {features} features)"
+            )
+    return (
+        f"samples whose pictures do not fit their positions: {', '.join(wrong) or ', '.join(pack.sample_ids)}; "
+        "the positions must be counted with the geometry of this model"
+    )

@@ -1,0 +1,130 @@
+"""A pack: several conversations laid end to end in one row, with nothing between them and no padding.
+
+Positions restart at each conversation and `cu_seqlens` says where each begins, which is all that attention needs to
+keep them apart. Labels are already shifted: `labels_T[t]` is the token that should follow position t.
+
+Knows encoded conversations and pixel tiles. Does not open pictures, does not tokenise, holds no model.
+
+Shapes: T packed positions, N tiles, C H W channels and pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from llavakit.errors import LlavakitError
+
+if TYPE_CHECKING:
+    from llavakit.conversation.tokenize import Encoded
+
+IGNORE_INDEX = -100
+IMAGE_TOKEN_ID = -200
+
+
+@dataclass(frozen=True)
+class Pack:
+    """One packed row, ready for `Llava.forward`.
+
+    ids_T: token ids, IMAGE_TOKEN_ID at every position that a picture's feature will take.
+    labels_T: the target of each position, IGNORE_INDEX where nothing is supervised (always at a conversation's end).
+    positions_T: position inside the conversation.
+    cu_seqlens: where each conversation begins, and T last.
+    tiles_NCHW: the tiles of all pictures in order of placement, or None when the pack has no picture.
+    sample_ids: one name a conversation, for messages.
+    tiles_per_sample: how many tiles each conversation owns.
+    """
+
+    ids_T: Tensor
+    labels_T: Tensor
+    positions_T: Tensor
+    cu_seqlens: list[int]
+    tiles_NCHW: Tensor | None
+    sample_ids: list[str]
+    tiles_per_sample: list[int] = field(default_factory=list)
+
+    @property
+    def supervised(self) -> int:
+        """How many positions have a target."""
+        return int((self.labels_T != IGNORE_INDEX).sum())
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Pack:
+        """The same pack with its tensors on `device`."""
+        move = {"device": device, "non_blocking": non_blocking}
+        return replace(
+            self,
+            ids_T=self.ids_T.to(**move),
+            labels_T=self.labels_T.to(**move),
+            positions_T=self.positions_T.to(**move),
+            tiles_NCHW=None if self.tiles_NCHW is None else self.tiles_NCHW.to(**move),
+        )
+
+    def pin_memory(self) -> Pack:
+        """The same pack in page-locked memory, which a DataLoader asks for before a copy to a GPU."""
+        return replace(
+            self,
+            ids_T=self.ids_T.pin_memory(),
+            labels_T=self.labels_T.pin_memory(),
+            positions_T=self.positions_T.pin_memory(),
+            tiles_NCHW=None if self.tiles_NCHW is None else self.tiles_NCHW.pin_memory(),
+        )
+
+
+def pack_conversations(
+    encoded: Sequence[Encoded], tiles: Sequence[Tensor], sample_ids: Sequence[str | int]
+) -> Pack:
+    """Lays encoded conversations end to end.
+
+    tiles: one (N, C, H, W) tensor a picture, in order of placement: all pictures of the first conversation, then of
+    the second, and so on. Raises LlavakitError, naming the sample, when a conversation is empty, when the tiles run
+    out or are left over, or when its picture positions are not those its spans announce.
+    """
+    if not encoded or len(encoded) != len(sample_ids):
+        raise LlavakitError(
+            f"a pack needs at least one conversation and one name each; got {len(encoded)} conversations "
+            f"and {len(sample_ids)} names"
+        )
+    ids: list[int] = []
+    labels: list[int] = []
+    cu_seqlens = [0]
+    tiles_per_sample: list[int] = []
+    taken = 0
+    for item, name in zip(encoded, sample_ids, strict=True):
+        if not item.ids or len(item.ids) != len(item.labels):
+            raise LlavakitError(
+                f"sample {name}: {len(item.ids)} ids and {len(item.labels)} labels; expected as many of each, and some"
+            )
+        announced = sum(span.length for span in item.images)
+        found = item.ids.count(IMAGE_TOKEN_ID)
+        if announced != found:
+            raise LlavakitError(
+                f"sample {name}: {found} picture positions among its ids, but its picture spans announce {announced}"
+            )
+        mine = tiles[taken : taken + len(item.images)]
+        if len(mine) < len(item.images):
+            raise LlavakitError(
+                f"sample {name}: it places {len(item.images)} pictures but only {len(mine)} were given for it"
+            )
+        taken += len(mine)
+        tiles_per_sample.append(sum(len(tile) for tile in mine))
+        ids += item.ids
+        labels += [*item.labels[1:], IGNORE_INDEX]
+        cu_seqlens.append(len(ids))
+    if taken != len(tiles):
+        raise LlavakitError(
+            f"samples {', '.join(map(str, sample_ids))}: {taken} pictures are placed but {len(tiles)} were given"
+        )
+    lengths = [b - a for a, b in zip(cu_seqlens, cu_seqlens[1:], strict=False)]
+    return Pack(
+        ids_T=torch.tensor(ids, dtype=torch.long),
+        labels_T=torch.tensor(labels, dtype=torch.long),
+        positions_T=torch.cat([torch.arange(length) for length in lengths]),
+        cu_seqlens=cu_seqlens,
+        tiles_NCHW=torch.cat(list(tiles)) if tiles else None,
+        sample_ids=[str(name) for name in sample_ids],
+        tiles_per_sample=tiles_per_sample,
+    )

@@ -1,0 +1,63 @@
+"""Opening models of `transformers` so that nothing is run from a file and every failure is one sentence.
+
+Weights are read from safetensors alone (or from a GGUF file, which holds numbers alone); a model that needs code of
+its own is refused. Knows `from_pretrained` and what it raises. Knows neither towers nor language models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from llavakit.errors import LlavakitError
+
+
+@contextmanager
+def loading(what: str, source: str) -> Iterator[None]:
+    """Within it, what `transformers` raises on opening `source` becomes a LlavakitError that names it."""
+    try:
+        yield
+    except LlavakitError:
+        raise
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        if "trust_remote_code" in reason or "remote code" in reason:
+            raise LlavakitError(
+                f"{what} {source}: it needs Python code from its own folder, which llavakit never runs; "
+                "choose a model that transformers knows"
+            ) from error
+        if "safetensors" in reason and ("model.safetensors" in reason or ".bin" in reason or "no file" in reason):
+            raise LlavakitError(
+                f"{what} {source}: no model.safetensors there; llavakit opens safetensors alone, because other weight "
+                "files can run code, so convert it to safetensors first"
+            ) from error
+        raise LlavakitError(f"{what} {source}: cannot be opened ({_first_sentence(reason)})") from error
+
+
+def load_pretrained(auto: Any, what: str, source: str, name: str, **arguments: Any) -> Any:
+    """`auto.from_pretrained(name)`, from safetensors, with every weight found.
+
+    auto: an Auto class of transformers. Weights that the file holds and the model does not need (the text half of
+    CLIP) are left; weights that the model needs and the file lacks raise LlavakitError, as do those of wrong shape.
+    """
+    with loading(what, source):
+        model, info = auto.from_pretrained(
+            name,
+            trust_remote_code=False,
+            use_safetensors=None if "gguf_file" in arguments else True,
+            output_loading_info=True,
+            **arguments,
+        )
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise LlavakitError(
+            f"{what} {source}: {len(missing)} weights of {type(model).__name__} are not in its file, the first is "
+            f"{missing[0]}; expected a complete {what}"
+        )
+    return model
+
+
+def _first_sentence(reason: str) -> str:
+    head, stop, _ = reason.partition(". ")
+    return (head + ("" if not stop else ""))[:300]
