@@ -91,7 +91,7 @@ def shortest_edge_size(width: int, height: int, edge: int) -> tuple[int, int]:
 
 
 def centre_crop_box(width: int, height: int, size: int) -> Box:
-    """The `size` x `size` square in the middle; where it cannot be exactly there, it stands half a pixel to the upper left.
+    """The `size` x `size` square in the middle, half a pixel to the upper left where it cannot be exactly there.
 
     The rule of the CLIP image processor (`do_center_crop`). Raises LlavakitError when the picture is smaller.
     """

@@ -109,9 +109,9 @@ def open_picture(source: Source) -> Image.Image:
 def to_tiles(image: Image.Image, policy: str, spec: PixelSpec) -> torch.Tensor:
     """Makes the tiles of an RGB picture: float32 NCHW, normalised, N = 1 for `square` and `pad`.
 
-    square: the tower's own processor. With `spec.crop`, the shorter side is scaled to `spec.shortest_edge` and the middle
-    is cut out, so the ends of a long picture are not seen (CLIP, and so LLaVA v1 and stage 1 of v1.5); without it
-    the picture is squeezed to the tile, so all is seen, out of proportion (SigLIP).
+    square: the tower's own processor. With `spec.crop`, the shorter side is scaled to `spec.shortest_edge` and the
+    middle is cut out, so the ends of a long picture are not seen (CLIP, and so LLaVA v1 and stage 1 of v1.5);
+    without it the picture is squeezed to the tile, so all is seen, out of proportion (SigLIP).
     pad: a square of the mean colour is put behind the picture, then scaled to the tile: all is seen, in proportion
     (LLaVA v1.5 stage 2).
 

@@ -67,9 +67,9 @@ class PixelSpec:
 
         fallback_size: side of the tile when the configuration names none (the tower's own `image_size`).
 
-        A `size` of one number or with `shortest_edge` is cropped unless `do_center_crop` says no; one with `height`
-        and `width` is squeezed unless `do_center_crop` says yes. A tile is a square, so a processor that would keep
-        the shape of the picture is given the crop.
+        A `size` with `shortest_edge`, or with a `crop_size` beside it, is cropped; any other is squeezed; without
+        a `size` the crop is LLaVA's. `do_center_crop` decides where it is given, save that a tile is a square: a
+        processor that would keep the shape of the picture is given the crop.
 
         Raises LlavakitError, naming the key, for what a square tile of three channels cannot have.
         """
@@ -79,25 +79,33 @@ class PixelSpec:
             raise LlavakitError(
                 f"image processor: rescale_factor is {rescale}, expected 1/255 with do_rescale true"
             )
-        size, cropped = config.get("size"), config.get("do_center_crop")
-        keeps_shape = isinstance(size, Mapping) and "shortest_edge" in size
+        size, crop_size = config.get("size"), config.get("crop_size")
         edge = _side("size", size) or fallback_size
+        keeps_shape = isinstance(size, Mapping) and "shortest_edge" in size
+        cropped = config.get("do_center_crop")
         if cropped is None:
-            cropped = keeps_shape or config.get("crop_size") is not None or not isinstance(size, Mapping)
-        image_size = (_side("crop_size", config.get("crop_size")) or edge) if cropped else edge
+            cropped = crop_size is not None or size is None
+        image_size = (_side("crop_size", crop_size) or edge) if cropped else edge
+        if isinstance(size, Mapping) and not keeps_shape:
+            if image_size != edge:
+                raise LlavakitError(
+                    f"image processor: size is {size} and crop_size {crop_size}; cutting out of a squeezed picture is "
+                    f"not supported, expected a size with shortest_edge, or both alike"
+                )
+            cropped = False
         if config.get("do_normalize", True) is False:
             mean: Triple = (0.0, 0.0, 0.0)
             std: Triple = (1.0, 1.0, 1.0)
         else:
             mean, std = _three("image_mean", config), _three("image_std", config)
-        resample = config.get("resample", BICUBIC)
+        resample = config.get("resample")
         return cls(
-            image_size,
-            mean,
-            std,
-            BICUBIC if resample is None else int(resample),
-            bool(cropped or keeps_shape),
-            edge,
+            image_size=image_size,
+            mean=mean,
+            std=std,
+            resample=BICUBIC if resample is None else int(resample),
+            crop=bool(cropped or keeps_shape),
+            shortest_edge=edge,
         )
 
 

@@ -1,0 +1,67 @@
+"""The program `llavakit`: its verbs, its global options, and how a mistake is told.
+
+Imports no torch and no transformers, and nor may a verb's file outside its function, so that `--help` answers at once.
+A LlavakitError becomes one sentence on stderr and exit code 2; anything else is a fault of llavakit and keeps its
+traceback. Ctrl-C leaves with 130.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from llavakit import __version__
+from llavakit.cli.recipe import recipe_app
+from llavakit.errors import LlavakitError
+
+app = typer.Typer(
+    name="llavakit",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(recipe_app, name="recipe")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"llavakit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave."),
+    ] = False,
+) -> None:
+    """Train, measure and talk to a LLaVA: a language model that sees.
+
+    Begin with `llavakit quickstart`, which needs no data, no GPU and no key.
+    Every verb explains itself: `llavakit VERB --help`.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the program with these arguments (default: the process's own) and leaves with its exit code.
+
+    `--debug` is heard wherever it stands.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    try:
+        app(args=[argument for argument in arguments if argument != "--debug"], prog_name="llavakit")
+    except LlavakitError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
