@@ -22,6 +22,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "MAX_PIXELS", "PictureError", "PixelSpec", "open_picture", "picture_size", "to_tiles"]
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "TGA", "MPO", "DIB")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "TGA")
 
 # 400 MB of decoded RGB: more than any camera's photograph, less than what a worker process cannot hold.
 MAX_PIXELS = 2**27
@@ -103,7 +104,7 @@ def open_picture(source: Source) -> Image.Image:
         picture = _rgb(image)
         if turn is not None:
             picture = picture.transpose(turn)
-        return picture.copy() if picture is source else picture
+        return picture.copy() if picture is image else picture
 
 
 def to_tiles(image: Image.Image, policy: str, spec: PixelSpec) -> torch.Tensor:
@@ -135,8 +136,8 @@ def _square(image: Image.Image, spec: PixelSpec) -> Image.Image:
     box = centre_crop_box(width, height, size)
     if width * height <= _ROOM:
         return image.resize((width, height), resample).crop(box)
-    # A picture so long that its scaled whole would not fit in memory: only the part that is kept is scaled. PIL holds
-    # this box in 32-bit floats, so a value may differ by one from cropping the scaled whole.
+    # A picture so long that its scaled whole would not fit in memory: only the part that is kept is scaled. Values may
+    # differ a little from those of the scaled whole, for PIL holds this box in 32-bit floats and may not look past it.
     across, down = image.width / width, image.height / height
     part = (box.left * across, box.top * down, box.right * across, box.bottom * down)
     return image.resize((size, size), resample, box=part)
@@ -191,6 +192,13 @@ def _opened(source: Source) -> Iterator[Image.Image]:
     except _DECODER_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise PictureError(f"{name}: the picture is damaged or cut short ({reason})") from error
+
+
+@lru_cache(maxsize=1)
+def _formats() -> list[str]:
+    """Those of FORMATS that this build of PIL knows."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
 
 
 def _name(source: Source) -> str:
