@@ -113,7 +113,7 @@ def log_ticks(low: float, high: float) -> list[float]:
     """
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     marks = (1, 2, 5) if last - first <= 3 else (1,)
-    every = [m * 10.0**power for power in range(first, last + 1) for m in marks]
+    every = [m * 10.0**power for power in range(first - 1, last + 2) for m in marks]
     below = [value for value in every if value <= low] or every[:1]
     above = [value for value in every if value >= high] or every[-1:]
     return [value for value in every if below[-1] <= value <= above[0]]
