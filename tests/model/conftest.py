@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers import (
     CLIPConfig,
     CLIPModel,
@@ -83,8 +92,8 @@ def qwen_tokenizer() -> PreTrainedTokenizerFast:
     return fast
 
 
-VISION = dict(hidden_size=24, intermediate_size=48, num_hidden_layers=3, num_attention_heads=2, image_size=TILE, patch_size=PATCH)  # fmt: skip
-TEXT_MODEL = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512)  # fmt: skip
+VISION = {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": TILE, "patch_size": PATCH}  # fmt: skip
+TEXT_MODEL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512}  # fmt: skip
 
 
 def _save(model: torch.nn.Module, folder: Path, processor: dict[str, object] | None = None) -> str:
@@ -116,7 +125,13 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     root = tmp_path_factory.mktemp("parts")
     torch.manual_seed(0)
     clip = CLIPVisionConfig(**VISION, projection_dim=16)
-    text = dict(vocab_size=64, hidden_size=24, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2)
+    text = {
+        "vocab_size": 64,
+        "hidden_size": 24,
+        "intermediate_size": 48,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     towers = {
         "clip": (CLIPVisionModel(clip), CLIP_PROCESSOR),
         "clip_bare": (CLIPVisionModel(clip), None),
@@ -175,7 +190,9 @@ class Item:
     turns_dropped: int = 0
 
 
-def item(seed: int, pictures: int = 0, length: int = 12, features: int = PATCHES, vocabulary: int = 400) -> Item:
+def item(
+    seed: int, pictures: int = 0, length: int = 12, features: int = PATCHES, vocabulary: int = 400
+) -> Item:
     """A conversation of random ids: some text, the pictures, more text; the last half of the text is supervised."""
     generator = torch.Generator().manual_seed(seed)
     text = torch.randint(3, vocabulary, (length,), generator=generator).tolist()

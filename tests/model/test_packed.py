@@ -22,7 +22,9 @@ def mixed() -> tuple[list[Item], list[list[torch.Tensor]]]:
 
 
 def together(items: list[Item], tiles: list[list[torch.Tensor]]):
-    return pack_conversations(items, [t for mine in tiles for t in mine], [f"s{i}" for i in range(len(items))])
+    return pack_conversations(
+        items, [t for mine in tiles for t in mine], [f"s{i}" for i in range(len(items))]
+    )
 
 
 def gradients(model: Llava) -> dict[str, torch.Tensor | None]:
@@ -130,7 +132,9 @@ def test_pictures_and_positions_that_do_not_match_are_named(llava):
     with pytest.raises(LlavakitError, match="1 pictures are placed but 2 were given"):
         pack_conversations([item(1, 1)], [tile(1), tile(2)], ["a"])
     short = item(2, 1, features=PATCHES - 1)
-    with pytest.raises(LlavakitError, match=rf"wrong \({PATCHES - 1} picture positions, 1 tiles of {PATCHES}") as error:
+    with pytest.raises(
+        LlavakitError, match=rf"wrong \({PATCHES - 1} picture positions, 1 tiles of {PATCHES}"
+    ) as error:
         llava(pack_conversations([item(1, 1), short], [tile(1), tile(2)], ["right", "wrong"]))
     assert "right" not in str(error.value).split(";")[0]
     lying = replace(item(3, 1), ids=[5] * len(item(3, 1).ids))

@@ -14,6 +14,7 @@ Shapes: B batch, Q query positions, L key positions, H query heads, G key-value 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -64,7 +65,9 @@ def packed_attention(
         )
     for name in _UNSUPPORTED:
         if kwargs.get(name) is not None:
-            raise LlavakitError(f"{type(module).__name__}: its attention uses {name}, which llavakit cannot compute")
+            raise LlavakitError(
+                f"{type(module).__name__}: its attention uses {name}, which llavakit cannot compute"
+            )
     if sliding_window is None:
         sliding_window = getattr(module, "sliding_window", None)
 
@@ -86,31 +89,40 @@ def packed_attention(
             f"{query_BHQE.shape[0]} rows of {positions} queries and {key_BGLE.shape[2]} keys"
         )
     outputs = [
-        attend(query_BHQE[:, :, a:b], key_BGLE[:, :, a:b], value_BGLE[:, :, a:b])
-        for a, b in zip(bounds, bounds[1:], strict=False)
+        attend(query_BHQE[:, :, a:b], key_BGLE[:, :, a:b], value_BGLE[:, :, a:b]) for a, b in pairwise(bounds)
     ]
     return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
 
 
 def _causal(
-    query: Tensor, key: Tensor, value: Tensor, scale: float, dropout: float, window: int | None, softcap: float | None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float,
+    dropout: float,
+    window: int | None,
+    softcap: float | None,
 ) -> Tensor:
     """Causal attention of the last Q of L positions to all L; shapes (B, H, Q, E), (B, G, L, E) -> (B, H, Q, E)."""
     queries, keys = query.shape[2], key.shape[2]
-    banded = window is not None and keys > window
-    if softcap is None and not banded and (queries == keys or queries == 1):
+    if window is not None and keys <= window:
+        window = None
+    if softcap is None and window is None and (queries == keys or queries == 1):
         grouped = query.shape[1] != key.shape[1]
         return F.scaled_dot_product_attention(
             query, key, value, dropout_p=dropout, scale=scale, is_causal=queries > 1, enable_gqa=grouped
         )
-    behind = torch.arange(keys - queries, keys, device=query.device)[:, None] - torch.arange(keys, device=query.device)
+    positions = torch.arange(keys, device=query.device)
+    behind = positions[keys - queries :, None] - positions
     seen = behind >= 0
-    if banded:
+    if window is not None:
         seen &= behind < window
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     if softcap is None:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=seen, dropout_p=dropout, scale=scale)
+        return F.scaled_dot_product_attention(
+            query, key, value, attn_mask=seen, dropout_p=dropout, scale=scale
+        )
     scores = softcap * torch.tanh(query @ key.transpose(2, 3) * (scale / softcap))
     weights = scores.masked_fill(~seen, float("-inf")).softmax(dim=-1, dtype=torch.float32).to(value.dtype)
     return F.dropout(weights, dropout) @ value

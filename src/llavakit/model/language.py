@@ -12,6 +12,7 @@ Shapes: T packed positions, D width, K vocabulary.
 from __future__ import annotations
 
 import importlib.util
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,13 @@ def load_language_model(source: str, dtype: torch.dtype = torch.float32) -> tupl
             )
         arguments["gguf_file"] = Path(name).name
         name = str(Path(name).parent)
-    model = load_pretrained(
-        AutoModelForCausalLM, "language model", source, name, dtype=dtype, **arguments
-    )
+    model = load_pretrained(AutoModelForCausalLM, "language model", source, name, dtype=dtype, **arguments)
     with loading("tokenizer of the language model", source):
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **arguments)
     if len(tokenizer) == 0:
-        raise LlavakitError(f"language model {source}: its tokenizer is empty; expected tokenizer.json beside it")
+        raise LlavakitError(
+            f"language model {source}: its tokenizer is empty; expected tokenizer.json beside it"
+        )
     prepare_language_model(model, source)
     return model, tokenizer
 
@@ -63,6 +64,13 @@ def prepare_language_model(model: PreTrainedModel, source: str) -> None:
     with loading("language model", source):
         model.set_attn_implementation(ATTENTION_NAME)
     _try_packing(model, source)
+
+
+def token_embedding(model: PreTrainedModel) -> nn.Embedding:
+    """The model's table of token embeddings (K, D)."""
+    embedding = model.get_input_embeddings()
+    assert isinstance(embedding, nn.Embedding)
+    return embedding
 
 
 def apply_head(model: PreTrainedModel, hidden_nD: Tensor) -> Tensor:
@@ -84,20 +92,22 @@ def head_is_plain(model: PreTrainedModel) -> bool:
     """Whether the scores are the hidden states times the head's weight and nothing more."""
     special = ("logit_scale", "logits_scaling", "final_logit_softcapping")
     head = model.get_output_embeddings()
-    return getattr(head, "bias", None) is None and all(getattr(model.config, k, None) is None for k in special)
+    return getattr(head, "bias", None) is None and all(
+        getattr(model.config, k, None) is None for k in special
+    )
 
 
 @torch.no_grad()
 def _try_packing(model: PreTrainedModel, source: str) -> None:
     """Two conversations in a row: the second must not notice the first, and the head must be the model's own."""
-    rows = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[union-attr,arg-type]
+    rows = token_embedding(model).weight.shape[0]
     device = next(model.parameters()).device
     first, other, second = ([n % rows for n in ids] for ids in ([5, 7, 11], [13, 3, 17], [2, 19, 4, 6]))
     was_training = model.training
     model.eval()
 
     def hidden(ids: list[int], bounds: list[int]) -> Tensor:
-        positions = [p for a, b in zip(bounds, bounds[1:], strict=False) for p in range(b - a)]
+        positions = [p for a, b in pairwise(bounds) for p in range(b - a)]
         output = model.base_model(
             input_ids=torch.tensor([ids], device=device),
             position_ids=torch.tensor([positions], device=device),

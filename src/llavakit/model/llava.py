@@ -16,20 +16,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from llavakit.errors import LlavakitError
 from llavakit.images.geometry import TowerGeometry, check_policy, token_count
 from llavakit.images.spec import PixelSpec
-from llavakit.model.language import apply_head, load_language_model
+from llavakit.model.language import apply_head, load_language_model, token_embedding
 from llavakit.model.loss import chunk_size, chunked_cross_entropy
 from llavakit.model.packed import IGNORE_INDEX, IMAGE_TOKEN_ID, Pack
 from llavakit.model.projectors import build_projector
+from llavakit.model.saving import load, save
 from llavakit.model.towers import load_tower, tower_features
 
 
@@ -66,13 +69,13 @@ class Llava(nn.Module):
 
     part_names = ("vision_tower", "projector", "language_model")
 
-    vision_tower: nn.Module
+    vision_tower: PreTrainedModel
     projector: nn.Module
     language_model: PreTrainedModel
 
     def __init__(
         self,
-        vision_tower: nn.Module,
+        vision_tower: PreTrainedModel,
         projector: nn.Module,
         language_model: PreTrainedModel,
         *,
@@ -121,11 +124,39 @@ class Llava(nn.Module):
         llm, tokenizer = load_language_model(language_model, dtype)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            joint = build_projector(projector, tower.config.hidden_size, embedding_width(llm)).to(dtype)  # type: ignore[union-attr,arg-type]
-        settings = LlavaSettings(projector, vision_feature_layer, vision_feature_select, image_policy, template)
+            joint = build_projector(
+                projector, tower.config.hidden_size, token_embedding(llm).embedding_dim
+            ).to(dtype)
+        settings = LlavaSettings(
+            projector, vision_feature_layer, vision_feature_select, image_policy, template
+        )
         return cls(
             tower, joint, llm, tokenizer=tokenizer, pixels=pixels, geometry=geometry, settings=settings
         )
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | Path, dtype: torch.dtype | None = None, device: str | torch.device | None = None
+    ) -> Llava:
+        """Opens a saved Llava, or any folder (or hub name) in the layout of `LlavaForConditionalGeneration`.
+
+        dtype: of all parameters; as saved when None. Raises LlavakitError, naming folder and tensor, when the folder
+        is not complete, a file is cut short, or a tensor is missing, left over or of another shape.
+        """
+        return load(cls, folder, dtype, device)
+
+    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
+        """Saves the model as a folder, whole or not at all; what stood there before is replaced.
+
+        The folder is in the layout of `LlavaForConditionalGeneration`, which stock transformers opens, with tokenizer,
+        processor and chat template; llavakit's settings stand under the key `llavakit` of config.json. The layout can
+        express the projectors `linear` and `mlp2x_gelu`, towers with at most one token before the patches (or
+        `cls_patch`), and language models whose scores are hidden state times head. Any other model is saved in
+        llavakit's own layout, which only `from_pretrained` opens; its config.json says why.
+
+        dtype: of the saved weights; as they are when None.
+        """
+        save(self, folder, dtype)
 
     @property
     def device(self) -> torch.device:
@@ -135,11 +166,11 @@ class Llava(nn.Module):
     @property
     def vocabulary(self) -> int:
         """Rows of the language model's token embedding; at least the tokenizer's length."""
-        return int(self._embedding.weight.shape[0])
+        return self._embedding.num_embeddings
 
     @property
     def _embedding(self) -> nn.Embedding:
-        return self.language_model.get_input_embeddings()  # type: ignore[return-value]
+        return token_embedding(self.language_model)
 
     def parts(self) -> dict[str, nn.Module]:
         """The three parts by name."""
@@ -153,7 +184,7 @@ class Llava(nn.Module):
         """From now on, in training mode, layers keep only their input and are computed again in the backward pass."""
         for part, wanted in ((self.vision_tower, vision_tower), (self.language_model, language_model)):
             if wanted:
-                part.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+                part.activation_checkpointing_enable({"use_reentrant": False})
 
     def encode_images(self, tiles_NCHW: Tensor) -> Tensor:
         """Features (N, P, D) of normalised tiles. A tower none of whose parameters is trained runs without autograd."""
@@ -174,19 +205,25 @@ class Llava(nn.Module):
         features_NPD: given when the tiles' features are already known; otherwise they are computed.
         Raises LlavakitError, naming the samples, when features and picture positions do not match in number.
         """
-        pictured_T = pack.ids_T == IMAGE_TOKEN_ID
-        embeddings_TD = self._embedding(pack.ids_T.masked_fill(pictured_T, 0))
-        if features_NPD is None:
-            if pack.tiles_NCHW is None:
-                if bool(pictured_T.any()):
-                    raise LlavakitError(_mismatch(pack, self.geometry.tokens))
-                return embeddings_TD
+        if features_NPD is None and pack.tiles_NCHW is not None:
             features_NPD = self.encode_images(pack.tiles_NCHW)
-        rows_MD = features_NPD.reshape(-1, features_NPD.shape[-1])
-        places_M = pictured_T.nonzero().squeeze(1)
-        if len(places_M) != len(rows_MD):
-            raise LlavakitError(_mismatch(pack, features_NPD.shape[1]))
-        return embeddings_TD.index_copy(0, places_M, rows_MD.to(embeddings_TD.dtype))
+        rows_MD = None if features_NPD is None else features_NPD.flatten(0, 1)
+        if int((pack.ids_T == IMAGE_TOKEN_ID).sum()) != (0 if rows_MD is None else len(rows_MD)):
+            raise LlavakitError(_mismatch(pack, self.geometry.tokens))
+        return self.place(pack.ids_T, rows_MD)
+
+    def place(self, ids: Tensor, rows_MD: Tensor | None) -> Tensor:
+        """Token embeddings (..., D) of ids, rows_MD written in order into the M positions that are pictures'.
+
+        Gradients reach both the embedding and the rows.
+        """
+        if rows_MD is None:
+            return self._embedding(ids)
+        flat = ids.flatten()
+        pictured = flat == IMAGE_TOKEN_ID
+        embeddings = self._embedding(flat.masked_fill(pictured, 0))
+        embeddings = embeddings.index_copy(0, pictured.nonzero().squeeze(1), rows_MD.to(embeddings.dtype))
+        return embeddings.view(*ids.shape, -1)
 
     def hidden(self, pack: Pack) -> Tensor:
         """Last hidden states (T, D) of a pack."""
@@ -219,16 +256,30 @@ class Llava(nn.Module):
         """Scores (T, K) at every position of a pack."""
         return self.head(self.hidden(pack.to(self.device)))
 
+    def chat(
+        self,
+        question: str,
+        images: Sequence[str | Path | bytes | Image.Image] = (),
+        history: Sequence[tuple[str, str]] = (),
+        **sampling: Any,
+    ) -> str:
+        """The answer to a question about pictures.
 
-def embedding_width(language_model: PreTrainedModel) -> int:
-    """The width D of the rows that the language model takes as its input."""
-    return int(language_model.get_input_embeddings().weight.shape[1])  # type: ignore[union-attr,arg-type]
+        images: files, bytes or PIL images; they stand before the first question of the conversation. history: earlier
+        questions with their answers. sampling: `max_new_tokens`, `temperature`, `top_p`, `seed`, `stop` as in
+        `generation.generate`. Raises PictureError for a picture that cannot be opened.
+        """
+        from llavakit.model.session import ChatSession
+
+        session = ChatSession(self, **sampling)
+        session.recall(history, images if history else ())
+        return session.ask(question, () if history else images)
 
 
 def _mismatch(pack: Pack, features: int) -> str:
     """Says which samples of a pack have another number of picture positions than features."""
     wrong = []
-    for sample, (a, b) in enumerate(zip(pack.cu_seqlens, pack.cu_seqlens[1:], strict=False)):
+    for sample, (a, b) in enumerate(pairwise(pack.cu_seqlens)):
         places = int((pack.ids_T[a:b] == IMAGE_TOKEN_ID).sum())
         tiles = pack.tiles_per_sample[sample] if pack.tiles_per_sample else 0
         if places != tiles * features:

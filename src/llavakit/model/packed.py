@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -54,13 +55,14 @@ class Pack:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Pack:
         """The same pack with its tensors on `device`."""
-        move = {"device": device, "non_blocking": non_blocking}
         return replace(
             self,
-            ids_T=self.ids_T.to(**move),
-            labels_T=self.labels_T.to(**move),
-            positions_T=self.positions_T.to(**move),
-            tiles_NCHW=None if self.tiles_NCHW is None else self.tiles_NCHW.to(**move),
+            ids_T=self.ids_T.to(device, non_blocking=non_blocking),
+            labels_T=self.labels_T.to(device, non_blocking=non_blocking),
+            positions_T=self.positions_T.to(device, non_blocking=non_blocking),
+            tiles_NCHW=None
+            if self.tiles_NCHW is None
+            else self.tiles_NCHW.to(device, non_blocking=non_blocking),
         )
 
     def pin_memory(self) -> Pack:
@@ -118,7 +120,7 @@ def pack_conversations(
         raise LlavakitError(
             f"samples {', '.join(map(str, sample_ids))}: {taken} pictures are placed but {len(tiles)} were given"
         )
-    lengths = [b - a for a, b in zip(cu_seqlens, cu_seqlens[1:], strict=False)]
+    lengths = [end - start for start, end in pairwise(cu_seqlens)]
     return Pack(
         ids_T=torch.tensor(ids, dtype=torch.long),
         labels_T=torch.tensor(labels, dtype=torch.long),

@@ -6,11 +6,28 @@ its own is refused. Knows `from_pretrained` and what it raises. Knows neither to
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from safetensors import SafetensorError
+
 from llavakit.errors import LlavakitError
+
+# What transformers and the readers of its files are known to raise on a folder or file that is not what it should be.
+_FAILURES = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    ImportError,
+    RuntimeError,
+    SafetensorError,
+    struct.error,
+)
 
 
 @contextmanager
@@ -20,14 +37,16 @@ def loading(what: str, source: str) -> Iterator[None]:
         yield
     except LlavakitError:
         raise
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except _FAILURES as error:
         reason = " ".join(str(error).split())
         if "trust_remote_code" in reason or "remote code" in reason:
             raise LlavakitError(
                 f"{what} {source}: it needs Python code from its own folder, which llavakit never runs; "
                 "choose a model that transformers knows"
             ) from error
-        if "safetensors" in reason and ("model.safetensors" in reason or ".bin" in reason or "no file" in reason):
+        if "safetensors" in reason and (
+            "model.safetensors" in reason or ".bin" in reason or "no file" in reason
+        ):
             raise LlavakitError(
                 f"{what} {source}: no model.safetensors there; llavakit opens safetensors alone, because other weight "
                 "files can run code, so convert it to safetensors first"
@@ -59,5 +78,4 @@ def load_pretrained(auto: Any, what: str, source: str, name: str, **arguments: A
 
 
 def _first_sentence(reason: str) -> str:
-    head, stop, _ = reason.partition(". ")
-    return (head + ("" if not stop else ""))[:300]
+    return reason.partition(". ")[0][:300]

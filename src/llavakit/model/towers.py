@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PretrainedConfig
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.image_processing_base import ImageProcessingMixin
 
 from llavakit.errors import LlavakitError
@@ -46,7 +46,7 @@ def load_tower(
     vision_feature_layer: int = -2,
     vision_feature_select: str = "patch",
     dtype: torch.dtype = torch.float32,
-) -> tuple[nn.Module, PixelSpec, TowerGeometry]:
+) -> tuple[PreTrainedModel, PixelSpec, TowerGeometry]:
     """Opens the tower called `source`: a folder, a hub name or `package:PKG/path`.
 
     Returns the module, how it wants its pixels, and its geometry under the given feature layer and selection.
@@ -128,31 +128,33 @@ def select_features(hidden_states: Sequence[Tensor], layer: int, select: str, pr
     return hidden_NRV[:, prefix_tokens:] if select == "patch" else hidden_NRV
 
 
-def tower_features(tower: nn.Module, tiles_NCHW: Tensor, layer: int, select: str) -> Tensor:
+def tower_features(tower: PreTrainedModel, tiles_NCHW: Tensor, layer: int, select: str) -> Tensor:
     """Runs the tower as far as it is read and returns its features (N, P, V).
 
     Raises LlavakitError when the tower answers with another number of rows than its prefix tokens and patches.
     """
     config = tower.config
-    index = check_feature_layer(config, layer)  # type: ignore[arg-type]
-    prefix = prefix_tokens(config)  # type: ignore[arg-type]
+    index = check_feature_layer(config, layer)
+    prefix = prefix_tokens(config)
     parameter = next(tower.parameters())
     with _only_layers(tower, index):
-        states = tower(tiles_NCHW.to(parameter.device, parameter.dtype), output_hidden_states=True).hidden_states
-    height, width = (side // config.patch_size for side in tiles_NCHW.shape[-2:])  # type: ignore[union-attr,operator]
+        states = tower(
+            tiles_NCHW.to(parameter.device, parameter.dtype), output_hidden_states=True
+        ).hidden_states
+    height, width = (side // config.patch_size for side in tiles_NCHW.shape[-2:])
     if states is None or states[index].dim() != 3 or states[index].shape[1] != prefix + height * width:
         found = None if states is None else tuple(states[index].shape)
         raise LlavakitError(
-            f"vision tower of type {config.model_type}: a hidden state is of shape {found}, expected "  # type: ignore[union-attr]
+            f"vision tower of type {config.model_type}: a hidden state is of shape {found}, expected "
             f"{prefix} prefix tokens and {height}x{width} patches of each tile"
         )
     return select_features(states, index, select, prefix)
 
 
 @contextmanager
-def _only_layers(tower: nn.Module, count: int) -> Iterator[None]:
-    """Within it, the tower has only its first `count` layers, where its family is known to allow that."""
-    path = _LAYERS.get(tower.config.model_type)  # type: ignore[union-attr,arg-type]
+def _only_layers(tower: PreTrainedModel, count: int) -> Iterator[None]:
+    """Within it, the tower has only its first `count` layers (one at least), where its family allows that."""
+    path = _LAYERS.get(tower.config.model_type)
     if path is None:
         yield
         return
@@ -160,7 +162,7 @@ def _only_layers(tower: nn.Module, count: int) -> Iterator[None]:
     parent = tower.get_submodule(parent_path)
     layers = parent.get_submodule(name)
     assert isinstance(layers, nn.ModuleList)
-    setattr(parent, name, nn.ModuleList(list(layers)[:count]))
+    setattr(parent, name, nn.ModuleList(list(layers)[: max(count, 1)]))
     try:
         yield
     finally:

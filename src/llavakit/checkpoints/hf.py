@@ -1,0 +1,174 @@
+"""The layout of `LlavaForConditionalGeneration`: what its tensors are called and what its config.json says.
+
+The names written are always those of the LLaVA checkpoints on the hub (`language_model.model.*`,
+`language_model.lm_head.weight`, `vision_tower.vision_model.*`, `multi_modal_projector.linear_1.*`), which every version
+of transformers and other servers read; what transformers itself would write depends on how a model was loaded. All
+three layouts that transformers 5 knows are read.
+
+A projector of one layer is written as two, the second the identity under a linear activation, which computes the same.
+
+Knows tensor names and configurations as dictionaries. Three parts pass through it, each a dictionary of tensors under
+the names its own module uses: `vision_tower`, `projector`, `language_model`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llavakit.checkpoints.files import CheckpointError
+
+MODEL_TYPE = "llava"
+ARCHITECTURE = "LlavaForConditionalGeneration"
+PARTS = ("vision_tower", "projector", "language_model")
+
+Parts = dict[str, dict[str, Tensor]]
+
+# Towers whose hub names have one more level.
+_NESTED_TOWERS = ("clip_vision_model", "siglip_vision_model")
+_NEST = "vision_model."
+
+# The decoder inside a causal language model, and its head, as the module names them.
+_DECODER = "model."
+_HEAD = "lm_head."
+
+
+def why_not_expressible(
+    *, projector: str, select: str, prefix_tokens: int, plain_head: bool, language_names: list[str]
+) -> str | None:
+    """Says why a model does not fit `LlavaForConditionalGeneration`; None when it does.
+
+    prefix_tokens: rows before the patches in the tower. plain_head: the scores are the hidden state times a weight.
+    language_names: the names of the language model's tensors.
+    """
+    if projector not in ("linear", "mlp2x_gelu"):
+        return f"its projector is {projector}"
+    if select == "patch" and prefix_tokens > 1:
+        return f"its tower has {prefix_tokens} tokens before the patches, of which one can be dropped"
+    if not plain_head:
+        return "its language model scales, caps or biases its scores"
+    if any(not name.startswith((_DECODER, _HEAD)) for name in language_names):
+        return "its language model is not a decoder called model under a head called lm_head"
+    return None
+
+
+def select_strategy(select: str, prefix_tokens: int) -> str:
+    """`default` drops the first row of a hidden state, `full` keeps all."""
+    return "default" if select == "patch" and prefix_tokens == 1 else "full"
+
+
+def hf_config(
+    *,
+    vision_config: dict[str, Any],
+    text_config: dict[str, Any],
+    projector: str,
+    feature_layer: int,
+    strategy: str,
+    image_token: int,
+    image_length: int,
+    tied: bool,
+    dtype: str,
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """config.json of the layout; `settings` are llavakit's own and stand under the key `llavakit`."""
+    return {
+        "architectures": [ARCHITECTURE],
+        "model_type": MODEL_TYPE,
+        "dtype": dtype,
+        "image_token_index": image_token,
+        "image_seq_length": image_length,
+        "projector_hidden_act": "linear" if projector == "linear" else "gelu",
+        "multimodal_projector_bias": True,
+        "vision_feature_layer": feature_layer,
+        "vision_feature_select_strategy": strategy,
+        "tie_word_embeddings": tied,
+        "text_config": text_config,
+        "vision_config": vision_config,
+        "llavakit": settings,
+    }
+
+
+def to_hub(parts: Parts, *, tower_type: str, projector: str) -> dict[str, Tensor]:
+    """The tensors of the three parts under their hub names."""
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in parts["language_model"].items():
+        tensors[f"language_model.{name}"] = tensor
+    nest = _NEST if tower_type in _NESTED_TOWERS else ""
+    for name, tensor in parts["vision_tower"].items():
+        tensors[f"vision_tower.{nest}{name.removeprefix(nest)}"] = tensor
+    mine = parts["projector"]
+    first, second = ("", "second") if projector == "linear" else ("0.", "2.")
+    for kind in ("weight", "bias"):
+        tensors[f"multi_modal_projector.linear_1.{kind}"] = mine[first + kind]
+        if projector != "linear":
+            tensors[f"multi_modal_projector.linear_2.{kind}"] = mine[second + kind]
+    if projector == "linear":
+        bias = mine["bias"]
+        tensors["multi_modal_projector.linear_2.weight"] = torch.eye(len(bias), dtype=bias.dtype)
+        tensors["multi_modal_projector.linear_2.bias"] = torch.zeros_like(bias)
+    return tensors
+
+
+def from_hub(tensors: Mapping[str, Tensor], *, projector: str, where: str) -> Parts:
+    """Sorts the tensors of a checkpoint, in any of the three layouts, into the parts under their modules' names.
+
+    Tower names keep or lack the level `vision_model`, as they were found. Raises CheckpointError, naming `where`, for
+    a tensor that belongs to no part and for a projector that is not the one announced.
+    """
+    parts: Parts = {part: {} for part in PARTS}
+    layers: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        key = name.removeprefix("model.")
+        if key.startswith("vision_tower."):
+            parts["vision_tower"][key.removeprefix("vision_tower.")] = tensor
+        elif key.startswith("multi_modal_projector."):
+            layers[key.removeprefix("multi_modal_projector.")] = tensor
+        elif key.startswith("lm_head."):
+            parts["language_model"][key] = tensor
+        elif key.startswith("language_model."):
+            inner = key.removeprefix("language_model.")
+            nested = inner.startswith((_DECODER, _HEAD))
+            parts["language_model"][inner if nested else _DECODER + inner] = tensor
+        else:
+            raise CheckpointError(f"{where}: unexpected tensor {name}; it belongs to no part of a LLaVA")
+    parts["projector"] = _projector(layers, projector, where)
+    return parts
+
+
+def _projector(layers: dict[str, Tensor], projector: str, where: str) -> dict[str, Tensor]:
+    known = {f"linear_{n}.{kind}" for n in (1, 2) for kind in ("weight", "bias")}
+    strange = sorted(set(layers) - known)
+    if strange:
+        raise CheckpointError(f"{where}: unexpected tensor multi_modal_projector.{strange[0]}")
+    absent = sorted(known - set(layers))
+    if absent:
+        raise CheckpointError(f"{where}: the tensor multi_modal_projector.{absent[0]} is missing")
+    if projector == "linear":
+        weight, bias = layers["linear_2.weight"], layers["linear_2.bias"]
+        same = weight.dim() == 2 and torch.equal(weight, torch.eye(len(weight), dtype=weight.dtype))
+        if not same or bool(bias.any()):
+            raise CheckpointError(
+                f"{where}: its projector is announced as linear, but its second layer is not the identity"
+            )
+        return {kind: layers[f"linear_1.{kind}"] for kind in ("weight", "bias")}
+    return {
+        f"{place}.{kind}": layers[f"linear_{number}.{kind}"]
+        for number, place in ((1, 0), (2, 2))
+        for kind in ("weight", "bias")
+    }
+
+
+def projector_of(config: Mapping[str, Any], where: str) -> str:
+    """Which of llavakit's projectors a config.json of the layout announces."""
+    act = config.get("projector_hidden_act", "gelu")
+    if act == "gelu" and config.get("multimodal_projector_bias", True):
+        return "mlp2x_gelu"
+    if act == "linear":
+        return "linear"
+    raise CheckpointError(
+        f"{where}: its projector has activation {act} and bias {config.get('multimodal_projector_bias', True)}; "
+        "expected gelu, or linear, with a bias"
+    )
