@@ -190,7 +190,7 @@ def _opened(source: Source) -> Iterator[Image.Image]:
             f"{name}: {error}; more than the {MAX_PIXELS} pixels that a picture may have"
         ) from error
     except _DECODER_ERRORS as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise PictureError(f"{name}: the picture is damaged or cut short ({reason})") from error
 
 
@@ -257,13 +257,13 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _grey16(image: Image.Image) -> Image.Image:
-    values_HW = np.asarray(image).astype(np.int64)
+    values_HW = np.asarray(image)
     lowest, highest = int(values_HW.min()), int(values_HW.max())
     if lowest < 0 or highest > 65535:
         raise ValueError(
             f"integer pixels from {lowest} to {highest}: nothing says which is white; save it with 8 or 16 bits"
         )
-    grey_HW = (values_HW + 128) // 257  # rounded, and 65535 becomes 255
+    grey = ((np.arange(65536) + 128) // 257).astype(np.uint8)  # rounded, and 65535 becomes 255
     if isinstance(image.info.get("transparency"), int):
-        grey_HW[values_HW == image.info["transparency"]] = 255
-    return Image.fromarray(grey_HW.astype(np.uint8)).convert("RGB")
+        grey[image.info["transparency"]] = 255
+    return Image.fromarray(grey[values_HW]).convert("RGB")
