@@ -242,7 +242,7 @@ def test_pixels_without_an_agreed_white_are_refused() -> None:
         np.full((2, 2), 70_000, np.int32),
         np.full((2, 2), -1, np.int32),
     ):
-        with pytest.raises(PictureError, match="nothing says which"):
+        with pytest.raises(PictureError, match="pixels.*, and nothing says which value is white"):
             open_picture(encoded(Image.fromarray(values), "TIFF"))
 
 

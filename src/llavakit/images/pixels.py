@@ -65,6 +65,8 @@ _DECODER_ERRORS = (
     Image.DecompressionBombError,
 )
 
+_NO_WHITE = "nothing says which value is white; save it with 8 or 16 bits a channel"
+
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -101,7 +103,7 @@ def open_picture(source: Source) -> Image.Image:
     with _opened(source) as image:
         turn = _TURNS.get(_orientation(image))
         image.load()
-        picture = _rgb(image)
+        picture = _rgb(image, _name(source))
         if turn is not None:
             picture = picture.transpose(turn)
         return picture.copy() if picture is image else picture
@@ -168,7 +170,7 @@ def _opened(source: Source) -> Iterator[Image.Image]:
             image = (
                 source
                 if isinstance(source, Image.Image)
-                else Image.open(_stream(source, name), formats=FORMATS)
+                else Image.open(_stream(source, name), formats=_formats())
             )
             try:
                 if image.width * image.height > MAX_PIXELS:
@@ -181,7 +183,7 @@ def _opened(source: Source) -> Iterator[Image.Image]:
                 if image is not source:
                     image.close()
     except UnidentifiedImageError as error:
-        known = ", ".join(FORMATS[:-2])
+        known = ", ".join(_formats())
         raise PictureError(
             f"{name}: not a picture, or of a format that is not opened (opened are {known})"
         ) from error
@@ -240,13 +242,11 @@ def _orientation(image: Image.Image) -> int:
     return value if value in _TURNS else 1
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode == "I" or image.mode.startswith("I;16"):
-        return _grey16(image)
+        return _grey16(image, name)
     if image.mode == "F":
-        raise ValueError(
-            "floating-point pixels: nothing says which value is white; save it with 8 or 16 bits"
-        )
+        raise PictureError(f"{name}: floating-point pixels, and {_NO_WHITE}")
     if "transparency" in image.info or image.mode in {"RGBA", "LA", "PA", "RGBa", "La"}:
         if image.mode == "La":
             image = image.convert("LA")
@@ -256,13 +256,11 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _grey16(image: Image.Image) -> Image.Image:
+def _grey16(image: Image.Image, name: str) -> Image.Image:
     values_HW = np.asarray(image)
     lowest, highest = int(values_HW.min()), int(values_HW.max())
     if lowest < 0 or highest > 65535:
-        raise ValueError(
-            f"integer pixels from {lowest} to {highest}: nothing says which is white; save it with 8 or 16 bits"
-        )
+        raise PictureError(f"{name}: integer pixels from {lowest} to {highest}, and {_NO_WHITE}")
     grey = ((np.arange(65536) + 128) // 257).astype(np.uint8)  # rounded, and 65535 becomes 255
     if isinstance(image.info.get("transparency"), int):
         grey[image.info["transparency"]] = 255
