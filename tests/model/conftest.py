@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -38,6 +37,7 @@ from transformers import (
     SiglipVisionModel,
 )
 
+from llavakit.conversation.tokenize import Encoded, ImageSpan
 from llavakit.model.llava import Llava
 
 TILE, PATCH = 28, 7
@@ -171,38 +171,19 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return folders
 
 
-@dataclass
-class Span:
-    """Where a picture stands, as the conversation room tells it."""
-
-    index: int
-    start: int
-    length: int
-
-
-@dataclass
-class Item:
-    """An encoded conversation, as the conversation room gives it."""
-
-    ids: list[int]
-    labels: list[int]
-    images: list[Span] = field(default_factory=list)
-    turns_dropped: int = 0
-
-
 def item(
     seed: int, pictures: int = 0, length: int = 12, features: int = PATCHES, vocabulary: int = 400
-) -> Item:
+) -> Encoded:
     """A conversation of random ids: some text, the pictures, more text; the last half of the text is supervised."""
     generator = torch.Generator().manual_seed(seed)
     text = torch.randint(3, vocabulary, (length,), generator=generator).tolist()
     ids, spans = text[:2], []
     for picture in range(pictures):
-        spans.append(Span(picture, len(ids), features))
+        spans.append(ImageSpan(picture, len(ids), features))
         ids = ids + [-200] * features + text[2 + picture : 3 + picture]
     ids = ids + text[2 + pictures :]
     labels = [-100] * (len(ids) - length // 2) + ids[len(ids) - length // 2 :]
-    return Item(ids, labels, spans)
+    return Encoded(ids, labels, spans, 0)
 
 
 def tile(seed: int, size: int = TILE) -> torch.Tensor:

@@ -7,21 +7,22 @@ from dataclasses import replace
 import pytest
 import torch
 
+from llavakit.conversation.tokenize import Encoded
 from llavakit.errors import LlavakitError
 from llavakit.model.llava import Llava
 from llavakit.model.packed import IGNORE_INDEX, pack_conversations
 
-from .conftest import PATCHES, Item, item, tile
+from .conftest import PATCHES, item, tile
 
 
-def mixed() -> tuple[list[Item], list[list[torch.Tensor]]]:
+def mixed() -> tuple[list[Encoded], list[list[torch.Tensor]]]:
     """One picture, text only, two pictures, one picture again."""
     items = [item(1, 1), item(2, 0, 20), item(3, 2, 9), item(4, 1, 15)]
     tiles = [[tile(1)], [], [tile(2), tile(3)], [tile(4)]]
     return items, tiles
 
 
-def together(items: list[Item], tiles: list[list[torch.Tensor]]):
+def together(items: list[Encoded], tiles: list[list[torch.Tensor]]):
     return pack_conversations(
         items, [t for mine in tiles for t in mine], [f"s{i}" for i in range(len(items))]
     )
@@ -113,7 +114,7 @@ def test_autocast_to_bfloat16_stays_near_float32(llava):
 
 
 def test_labels_are_shifted_within_each_conversation():
-    first, second = Item([1, 2, 3], [-100, 2, 3]), Item([4, 5], [4, 5])
+    first, second = Encoded([1, 2, 3], [-100, 2, 3], [], 0), Encoded([4, 5], [4, 5], [], 0)
     pack = pack_conversations([first, second], [], ["a", 7])
     assert pack.labels_T.tolist() == [2, 3, IGNORE_INDEX, 5, IGNORE_INDEX]
     assert pack.positions_T.tolist() == [0, 1, 2, 0, 1]

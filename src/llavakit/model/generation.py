@@ -22,14 +22,13 @@ from PIL import Image
 from torch import Tensor
 from transformers import DynamicCache
 
+from llavakit.conversation.tokenize import IMAGE_TOKEN_ID, Encoded
 from llavakit.errors import LlavakitError
 from llavakit.images.pixels import to_tiles
-from llavakit.model.packed import IMAGE_TOKEN_ID
 from llavakit.model.sampling import Sampling
 from llavakit.model.stops import Stopping
 
 if TYPE_CHECKING:
-    from llavakit.conversation.tokenize import Encoded
     from llavakit.model.llava import Llava
 
 # Tiles that go through the tower at once.

@@ -33,6 +33,7 @@ from llavakit.model.loss import chunk_size, chunked_cross_entropy
 from llavakit.model.packed import IGNORE_INDEX, IMAGE_TOKEN_ID, Pack
 from llavakit.model.projectors import build_projector
 from llavakit.model.saving import load, save
+from llavakit.model.session import ChatSession
 from llavakit.model.towers import load_tower, tower_features
 
 
@@ -269,8 +270,6 @@ class Llava(nn.Module):
         questions with their answers. sampling: `max_new_tokens`, `temperature`, `top_p`, `seed`, `stop` as in
         `generation.generate`. Raises PictureError for a picture that cannot be opened.
         """
-        from llavakit.model.session import ChatSession
-
         session = ChatSession(self, **sampling)
         session.recall(history, images if history else ())
         return session.ask(question, () if history else images)

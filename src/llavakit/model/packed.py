@@ -13,18 +13,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from llavakit.conversation.tokenize import IGNORE_INDEX, IMAGE_TOKEN_ID, Encoded
 from llavakit.errors import LlavakitError
 
-if TYPE_CHECKING:
-    from llavakit.conversation.tokenize import Encoded
-
-IGNORE_INDEX = -100
-IMAGE_TOKEN_ID = -200
+__all__ = ["IGNORE_INDEX", "IMAGE_TOKEN_ID", "Pack", "pack_conversations"]
 
 
 @dataclass(frozen=True)

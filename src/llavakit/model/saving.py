@@ -21,6 +21,7 @@ from transformers import AutoConfig, AutoTokenizer, GenerationConfig, LlavaConfi
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING
 
 from llavakit.checkpoints import companions, hf, native
+from llavakit.checkpoints.chat_template import chat_template, original_chat_template
 from llavakit.checkpoints.files import (
     CheckpointError,
     atomic_folder,
@@ -29,6 +30,7 @@ from llavakit.checkpoints.files import (
     write_json,
     write_tensors,
 )
+from llavakit.conversation.templates import get_template
 from llavakit.images.spec import PixelSpec
 from llavakit.model.language import head_is_plain, prepare_language_model, token_embedding
 from llavakit.model.projectors import build_projector
@@ -129,6 +131,7 @@ def load(
     vision_config, text_config = _configs(config, where)
     with loading("tokenizer of", where):
         tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
+    tokenizer.chat_template = original_chat_template(tokenizer.chat_template)
     if mine is None:
         settings, pixels = _foreign(config, path, vision_config, text_config, tokenizer)
         rows = None
@@ -378,7 +381,4 @@ def _dtype_of(state: Mapping[str, Tensor]) -> torch.dtype:
 
 
 def _chat_template(model: Llava) -> str | None:
-    from llavakit.checkpoints.chat_template import chat_template
-    from llavakit.conversation.templates import get_template
-
     return chat_template(get_template(model.settings.template, model.tokenizer), model.tokenizer)

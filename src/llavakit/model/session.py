@@ -18,11 +18,10 @@ from transformers.cache_utils import DynamicLayer
 
 from llavakit.conversation.record import Conversation, Picture, Text, Turn
 from llavakit.conversation.templates import get_template
-from llavakit.conversation.tokenize import encode
+from llavakit.conversation.tokenize import IMAGE_TOKEN_ID, encode
 from llavakit.errors import LlavakitError
 from llavakit.images.pixels import open_picture
 from llavakit.model.generation import PictureFeatures, Request, decode_one, prompt_embeddings
-from llavakit.model.packed import IMAGE_TOKEN_ID
 from llavakit.model.sampling import Sampling
 from llavakit.model.stops import Stopping
 

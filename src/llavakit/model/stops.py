@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from llavakit.conversation.templates import get_template
+
 if TYPE_CHECKING:
     from llavakit.model.llava import Llava
 
@@ -31,14 +33,23 @@ def stop_ids(model: Llava) -> frozenset[int]:
 
 def template_stops(model: Llava) -> tuple[str, ...]:
     """The texts at which the model's template ends an answer."""
-    from llavakit.conversation.templates import get_template
-
     return get_template(model.settings.template, model.tokenizer).stop
 
 
 def _own_token(tokenizer: Any, text: str) -> int | None:
     """The id of an added token whose text is exactly `text`."""
     return tokenizer.get_added_vocab().get(text)
+
+
+def _byte_tokens(tokenizer: Any) -> frozenset[int]:
+    """The ids of the tokens that stand for one byte each (`<0x0A>`), where a tokenizer has them."""
+    names = [f"<0x{byte:02X}>" for byte in range(256)]
+    ids = tokenizer.convert_tokens_to_ids(names)
+    return frozenset(
+        token
+        for name, token in zip(names, ids, strict=True)
+        if token is not None and tokenizer.convert_ids_to_tokens(token) == name
+    )
 
 
 class Stopping:
@@ -52,6 +63,7 @@ class Stopping:
         self._strings = tuple(
             text for text in texts if text and _own_token(self._tokenizer, text) not in self.ids
         )
+        self._bytes = _byte_tokens(self._tokenizer)
         self._tail = max((len(text) for text in self._strings), default=0) + _SLACK
 
     def ended(self, ids: Sequence[int]) -> bool:
@@ -69,7 +81,10 @@ class Stopping:
 
     def sure_text(self, ids: Sequence[int]) -> str:
         """The part of `text(ids)` that no further token can change; for showing an answer while it is written."""
-        text = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        known = len(ids)
+        while known and ids[known - 1] in self._bytes:  # what bytes mean is known when the last of them is
+            known -= 1
+        text = self._tokenizer.decode(list(ids[:known]), skip_special_tokens=True)
         cut = self._cut(text)
         if cut == text:
             text = text.rstrip("\ufffd")

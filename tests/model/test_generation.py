@@ -1,0 +1,164 @@
+"""Answers do not depend on what is computed beside them, and greedy ones are those of stock transformers."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+from PIL import Image
+from transformers import DynamicCache, LlavaForConditionalGeneration
+
+from llavakit.errors import LlavakitError
+from llavakit.model.generation import (
+    PictureFeatures,
+    Request,
+    decode_one,
+    generate,
+    prompt_embeddings,
+    stream,
+)
+from llavakit.model.llava import Llava
+from llavakit.model.packed import IMAGE_TOKEN_ID
+from llavakit.model.sampling import Sampling
+from llavakit.model.stops import Stopping
+
+from .conftest import item, tile
+
+
+def request(seed: int, pictures: int = 0, length: int = 12, first: int | None = None) -> Request:
+    tiles = [tile((seed if first is None else first) + number) for number in range(pictures)]
+    return Request(item(seed, pictures, length), tiles)
+
+
+def mixed() -> list[Request]:
+    """Prompts of three lengths, with no, one and two pictures, some pictures shared."""
+    return [
+        request(1, 1),
+        request(2),
+        request(3, 1),
+        request(4, 2),
+        request(5),
+        request(6, 1, first=1),
+        request(7, 1, 9),
+    ]
+
+
+def written_ids(model: Llava, one: Request, tokens: int, **sampling) -> list[int]:
+    ids: list[int] = []
+    embeddings = prompt_embeddings(model, [one], PictureFeatures(model))
+    list(decode_one(model, embeddings, DynamicCache(), Sampling(**sampling), Stopping(model), tokens, ids))
+    return ids
+
+
+@pytest.mark.parametrize(
+    ("tower", "language_model"), [("clip", "llama"), ("siglip", "qwen"), ("clip", "mistral")]
+)
+def test_greedy_ids_are_those_of_stock_generate_on_the_saved_folder(parts, tmp_path, tower, language_model):
+    model = Llava.compose(vision_tower=parts[tower], language_model=parts[language_model])
+    model.save_pretrained(tmp_path / "saved")
+    stock = LlavaForConditionalGeneration.from_pretrained(tmp_path / "saved", dtype=torch.float32).eval()
+    lengths = []
+    for one in mixed():
+        ids = torch.tensor([one.prompt.ids])
+        ids = ids.masked_fill(ids == IMAGE_TOKEN_ID, stock.config.image_token_id)
+        pixels = {"pixel_values": torch.cat(list(one.pictures))} if one.pictures else {}
+        new = stock.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False, **pixels
+        )
+        expected = new[0, ids.shape[1] :].tolist()
+        assert written_ids(model, one, 24) == expected
+        assert generate(model, [one], max_new_tokens=24) == [Stopping(model).text(expected)]
+        lengths.append(len(expected))
+    assert max(lengths) == 24
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_an_answer_is_the_same_alone_in_a_batch_and_streamed(llava, temperature):
+    requests = mixed() * 2
+    settings = {"max_new_tokens": 16, "temperature": temperature, "top_p": 0.9, "seed": 3}
+    together = generate(llava, requests, **settings)
+    assert generate(llava, requests, batch_rows=1, **settings) == together
+    assert generate(llava, requests, batch_tokens=40, **settings) == together
+    assert "".join(stream(llava, requests[0], **settings)) == together[0]
+    assert len(set(together)) > 3
+
+
+def test_answers_are_told_as_they_are_done_and_returned_in_order(llava):
+    told: dict[int, str] = {}
+    answers = generate(llava, mixed(), max_new_tokens=8, on_answer=told.__setitem__)
+    assert [told[place] for place in range(len(answers))] == answers
+
+
+def test_a_picture_goes_through_the_tower_once(llava):
+    seen = Counter()
+    run = llava.vision_tower.forward
+
+    def counted(tiles, **kwargs):
+        seen.update(float(picture.sum()) for picture in tiles)
+        return run(tiles, **kwargs)
+
+    llava.vision_tower.forward = counted
+    requests = [request(1, 1), request(2, 1, first=1), request(3, 1, 9, first=1), request(4, 2)]
+    generate(llava, requests, max_new_tokens=2)
+    assert sorted(seen.values()) == [1, 1, 1]
+
+
+def test_pictures_of_equal_pixels_are_one_and_a_full_store_lets_the_longest_unused_go(llava):
+    red, blue = (Image.new("RGB", (40, 30), colour) for colour in ("red", "blue"))
+    features = PictureFeatures(llava, room=1)
+    assert features.key(red) == features.key(red.copy()) != features.key(blue)
+    assert features.key(tile(1)) == features.key(tile(1)) != features.key(tile(2))
+    first, second, again = features([red, blue, red.copy()])
+    assert torch.equal(first, again) and not torch.equal(first, second)
+    features([blue])
+    assert list(features._held) == [features.key(blue)]
+
+
+def test_generation_leaves_the_model_in_the_mode_it_was_in(llava):
+    for mode in (True, False):
+        llava.train(mode)
+        llava.checkpoint_activations()
+        generate(llava, [request(1, 1)], max_new_tokens=3)
+        assert llava.training == mode
+
+
+def test_answers_end_at_stop_ids_and_stop_texts_and_hold_neither(llava):
+    one = request(2)
+    ids = written_ids(llava, one, 16)
+    text = llava.tokenizer.decode(ids, skip_special_tokens=True)
+    words = [word for word in text.split() if word.isascii() and word.isalpha()]
+    stop = words[-1][1:] + " "
+    expected = text[: text.index(stop)].strip()
+    assert expected
+    assert generate(llava, [one], max_new_tokens=16, stop=[stop]) == [expected]
+    assert "".join(stream(llava, one, max_new_tokens=16, stop=[stop])) == expected
+    llava.language_model.generation_config.eos_token_id = ids[4]
+    assert written_ids(llava, one, 16) == ids[: ids.index(ids[4]) + 1]
+
+
+def test_sampling_follows_the_probabilities_and_keeps_to_the_likely(llava):
+    logits = torch.tensor([[0.5, 0.25, 0.15, 0.1]]).log()
+    draws = torch.linspace(0, 0.9999, 1000)
+    picks = Sampling(1.0).choose(logits.expand(1000, -1), draws)
+    assert torch.bincount(picks, minlength=4).tolist() == pytest.approx([500, 250, 150, 100], abs=3)
+    few = Sampling(1.0, top_p=0.6).choose(logits.expand(1000, -1), draws)
+    assert torch.bincount(few, minlength=4).tolist() == pytest.approx([667, 333, 0, 0], abs=3)
+    sharp = Sampling(0.25).choose(logits.expand(1000, -1), draws)
+    assert torch.bincount(sharp, minlength=4)[0] > 900
+    assert int(Sampling(1.0).choose(logits, torch.tensor([1.0]))) == 3
+    assert not torch.equal(Sampling(1.0, seed=1).draws(0, 5), Sampling(1.0, seed=2).draws(0, 5))
+
+
+def test_requests_that_cannot_be_answered_are_named_by_their_place(llava):
+    good = request(1, 1)
+    for bad, words in [
+        (Request(good.prompt, ()), "places 1 pictures but 0"),
+        (Request(item(1, 1, features=15), [tile(1)]), "keeps 15 positions for picture 0"),
+        (Request(item(1, length=600), ()), "takes 600 positions, the language model has 512"),
+    ]:
+        with pytest.raises(LlavakitError, match=f"request 1: .*{words}"):
+            generate(llava, [good, bad], max_new_tokens=2)
+    for settings in ({"temperature": -1.0}, {"top_p": 0.0}, {"max_new_tokens": 0}):
+        with pytest.raises(LlavakitError, match=next(iter(settings))):
+            generate(llava, [good], **settings)
