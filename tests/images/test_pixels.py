@@ -210,6 +210,13 @@ def test_a_picture_cut_short_is_refused_by_name(kind: str, tmp_path: Path) -> No
         open_picture(path)
 
 
+def test_a_chunk_with_a_wrong_length_is_refused() -> None:
+    data = bytearray(encoded(noise(64, 64)))
+    data[35] ^= 255  # the length of the pixels' chunk: the next one is looked for in the middle of it
+    with pytest.raises(PictureError, match=r"damaged or cut short \(SyntaxError: broken PNG"):
+        open_picture(bytes(data))
+
+
 def bomb() -> bytes:
     """A PNG of a few bytes whose header promises 100000 x 100000 pixels."""
     import struct
@@ -242,7 +249,7 @@ def test_pixels_without_an_agreed_white_are_refused() -> None:
         np.full((2, 2), 70_000, np.int32),
         np.full((2, 2), -1, np.int32),
     ):
-        with pytest.raises(PictureError, match="pixels.*, and nothing says which value is white"):
+        with pytest.raises(PictureError, match=r"pixels.*, and nothing says which value is white"):
             open_picture(encoded(Image.fromarray(values), "TIFF"))
 
 
