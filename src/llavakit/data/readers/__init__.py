@@ -1,0 +1,1 @@
+"""Readers and writers of conversation formats, one file a format."""
