@@ -1,0 +1,1 @@
+"""Measuring a model: questions with known answers, exact scores, their uncertainty."""
