@@ -1,0 +1,144 @@
+"""The demonstration: draw, ask the teacher, align, tune, examine, and say what each part was worth.
+
+Both stages run through the same trainer as any user's recipe. The examination is held on scenes that no training saw,
+with the picture shown, hidden and exchanged, after the first stage alone, and after the second without the first.
+
+This room puts the others together. What is drawn is in `scenes`, what is asked in `questions`, what is shown in `page`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from llavakit import training
+from llavakit.errors import LlavakitError
+from llavakit.evaluation.exam import Ask, Condition, Question, Score, fractions, put, score
+from llavakit.model.generation import Request, generate
+from llavakit.model.llava import Llava
+from llavakit.quickstart.materials import TASKS, Amounts, Materials, make_materials
+from llavakit.recipe import Recipe, load_recipe
+from llavakit.training.events import Listener
+
+SHORT = Amounts(training=60, validation=8, questions=16)
+CONDITIONS: dict[str, Condition] = {"scores": "shown", "blind": "hidden", "shuffled": "shuffled"}
+
+
+class Progress(Listener, Protocol):
+    """A training listener that also hears which part of the demonstration begins."""
+
+    def chapter(self, title: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """One model under one condition: its answers in the order of the exam, and their scores a task."""
+
+    answers: tuple[str, ...]
+    scores: dict[str, Score]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Everything the report is made from."""
+
+    folder: Path
+    materials: Materials
+    examined: dict[str, Examined]
+    runs: dict[str, training.RunResult]
+    checkpoint: Path
+    seconds: dict[str, float]
+
+    def results(self) -> dict[str, Any]:
+        """What `results.json` holds: fractions right a task under every heading, and the seconds the whole took."""
+        exam = self.materials.exam
+        apart = [place for place, question in enumerate(exam) if question.held_out_pair]
+        answers = self.examined["scores"].answers
+        held_out = score([exam[place] for place in apart], [answers[place] for place in apart])
+        return {
+            **{heading: fractions(found.scores) for heading, found in self.examined.items()},
+            "held_out_pairs": fractions(held_out),
+            "questions": {task: found.total for task, found in self.examined["scores"].scores.items()},
+            "seconds": round(sum(self.seconds.values()), 1),
+            "seconds_each": {name: round(value, 1) for name, value in self.seconds.items()},
+            "threads": torch.get_num_threads(),
+        }
+
+
+def run_demo(
+    folder: Path, progress: Progress, *, amounts: Amounts = Amounts(), seed: int = 0, overrides: Sequence[str] = ()
+) -> Outcome:
+    """Run the whole demonstration below `folder` and write `results.json`.
+
+    Args:
+        overrides: dotted changes to the packaged recipe `quickstart`.
+
+    Raises:
+        LlavakitError: `folder` holds something already, or a part fails with the user's settings.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise LlavakitError(f"{folder} is not empty; remove it or choose another folder with --out.")
+    seconds: dict[str, float] = {}
+    clock = _Clock(seconds)
+    progress.chapter("Drawing scenes and asking the teacher about them")
+    materials = make_materials(folder / "materials", amounts, seed)
+    recipe = recipe_for(folder / "materials", seed, overrides)
+    clock.lap("materials")
+    progress.chapter("Stage 1 aligns the projector, stage 2 tunes on instructions")
+    whole = training.run(recipe, folder / "run", progress)
+    clock.lap("both stages")
+    progress.chapter("Stage 2 again without stage 1, to see what stage 1 is worth")
+    alone = training.run(recipe.model_copy(update={"stages": recipe.stages[1:]}), folder / "run_no_stage1", progress)
+    clock.lap("without stage 1")
+    progress.chapter("Examining on scenes never trained on")
+    tuned = Llava.from_pretrained(whole.checkpoints[-1])
+    examined = {heading: examine(tuned, materials.exam, condition) for heading, condition in CONDITIONS.items()}
+    examined["stage1_only"] = examine(Llava.from_pretrained(whole.checkpoints[0]), materials.exam, "shown")
+    examined["no_stage1"] = examine(Llava.from_pretrained(alone.checkpoints[-1]), materials.exam, "shown")
+    clock.lap("examination")
+    runs = {"with stage 1": whole, "without stage 1": alone}
+    outcome = Outcome(folder, materials, examined, runs, whole.checkpoints[-1], seconds)
+    (folder / "results.json").write_text(json.dumps(outcome.results(), indent=1) + "\n", "utf-8")
+    return outcome
+
+
+def recipe_for(materials: Path, seed: int, overrides: Sequence[str]) -> Recipe:
+    """The packaged recipe with this folder's files in the place of its own."""
+    paths = [f"seed={seed}"]
+    for stage, name in enumerate(("align", "instruct")):
+        for key, part in ((f"stages.{stage}.data.0", "training"), (f"stages.{stage}.validation.data.0", "validation")):
+            paths += [f"{key}.path={materials / f'{name}_{part}.json'}", f"{key}.images={materials}"]
+    return load_recipe("quickstart", [*paths, *overrides])
+
+
+def examine(model: Llava, exam: Sequence[Question], condition: Condition) -> Examined:
+    answers = put(exam, condition, asker(model))
+    return Examined(tuple(answers), score(exam, answers))
+
+
+def asker(model: Llava) -> Ask:
+    """The model as something that answers (question, picture file or None) pairs, greedily and briefly."""
+
+    def ask(pairs: Sequence[tuple[str, str | None]]) -> list[str]:
+        requests = [Request.ask(model, question, [picture] if picture else []) for question, picture in pairs]
+        return generate(model, requests, max_new_tokens=12)
+
+    return ask
+
+
+class _Clock:
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self.seconds, self.since = seconds, time.monotonic()
+
+    def lap(self, name: str) -> None:
+        now = time.monotonic()
+        self.seconds[name], self.since = now - self.since, now
+
+
+assert set(TASKS) == {"presence", "colour", "counting", "relation"}
