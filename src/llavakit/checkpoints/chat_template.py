@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from llavakit.conversation.record import Conversation, Part, Picture, Text, Turn
+from llavakit.conversation.record import Conversation, ConversationError, Part, Picture, Text, Turn
 from llavakit.conversation.templates import Template, Written
 
 _WORDS = """\
@@ -75,9 +75,9 @@ def original_chat_template(saved: str | None) -> str | None:
 def _derived(template: Template) -> str | None:
     users, answers = ("FIRSTQ", "SECONDQ", "THIRDQ"), ("FIRSTA", "SECONDA", "THIRDA")
     pairs = list(zip(users, answers, strict=True))
-    whole = _write(template, pairs)
-    has_words = users[0] in whole
-    if not has_words:  # a template that writes the pictures alone, and one exchange
+    try:
+        whole = _write(template, pairs)
+    except ConversationError:  # a template of one exchange, in which the question is its picture
         return _pictures_only(template)
     between = _between(whole, [mark for pair in pairs for mark in pair])
     told = _write(template, pairs, system="TOLD")

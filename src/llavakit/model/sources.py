@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from safetensors import SafetensorError
+from transformers.utils import logging
 
 from llavakit.errors import LlavakitError
 
@@ -32,7 +33,13 @@ _FAILURES = (
 
 @contextmanager
 def loading(what: str, source: str) -> Iterator[None]:
-    """Within it, what `transformers` raises on opening `source` becomes a LlavakitError that names it."""
+    """Within it, what `transformers` raises on opening `source` becomes a LlavakitError that names it.
+
+    The bars and reports of `transformers` are not shown meanwhile; what they would report is checked and raised.
+    """
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
     try:
         yield
     except LlavakitError:
@@ -52,6 +59,10 @@ def loading(what: str, source: str) -> Iterator[None]:
                 "files can run code, so convert it to safetensors first"
             ) from error
         raise LlavakitError(f"{what} {source}: cannot be opened ({_first_sentence(reason)})") from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def load_pretrained(auto: Any, what: str, source: str, name: str, **arguments: Any) -> Any:
