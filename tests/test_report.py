@@ -31,7 +31,7 @@ EVIL = "<script>alert('x')</script> & \"quoted\""
 class Reader(HTMLParser):
     """Collects the tags and the text of a page, and checks that every tag is closed."""
 
-    void = {"meta", "img", "line", "rect", "path", "br"}
+    void = frozenset({"meta", "img", "line", "rect", "path", "br"})
 
     def __init__(self, html: str) -> None:
         super().__init__()
