@@ -47,7 +47,11 @@ def train_command(
     folder = out or Path("runs") / chosen.name
     words = ["llavakit", "train", recipe, *(overrides or ()), "--out", str(folder), "--resume"]
     with console.status("Loading PyTorch and transformers"):
+        from transformers.utils.logging import disable_progress_bar
+
         from llavakit import training
+
+        disable_progress_bar()
 
     with TrainingView(console) as view:
         try:

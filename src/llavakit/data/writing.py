@@ -54,7 +54,7 @@ class Writing:
         return self._encode_arranged(arranged, sizes)
 
     def encode_orders(self, conversation: Conversation, sizes: Sequence[tuple[int, int]]) -> list[Encoded]:
-        """Every way in which `encode` may write the conversation: one, or more when the order is random."""
+        """Every way in which `encode` may write the conversation: one, or two when the order is random."""
         if self.picture_order != "random" or not conversation.images:
             return [self.encode(conversation, sizes)]
         arranged: list[Conversation] = []
@@ -62,6 +62,8 @@ class Writing:
             one = arrange_pictures(conversation, "random", random.Random(draw))
             if one not in arranged:
                 arranged.append(one)
+            if len(arranged) == 2:
+                break
         return [self._encode_arranged(one, sizes) for one in arranged]
 
     def _encode_arranged(self, conversation: Conversation, sizes: Sequence[tuple[int, int]]) -> Encoded:
