@@ -33,15 +33,18 @@ def quickstart_command(
 
 
 def _demonstrate(out: Path, seed: int, short: bool, changes: list[str]) -> None:
+    from rich.console import Console
     from rich.table import Table
 
-    from llavakit.cli.progress import TrainingProgress, console
+    from llavakit.cli.training_view import TrainingView
     from llavakit.quickstart.demo import SHORT, run_demo
     from llavakit.quickstart.materials import Amounts
     from llavakit.quickstart.page import HEADINGS, write_page
 
-    with TrainingProgress() as progress:
-        outcome = run_demo(out, progress, amounts=SHORT if short else Amounts(), seed=seed, overrides=changes)
+    console = Console()
+    amounts = SHORT if short else Amounts()
+    with TrainingView(console) as view:
+        outcome = run_demo(out, amounts=amounts, seed=seed, overrides=changes, listener=view, chapter=console.rule)
     report = write_page(outcome)
     tasks = list(outcome.results()["questions"])
     table = Table("exact answers on unseen scenes", *tasks)
@@ -56,11 +59,13 @@ def _demonstrate(out: Path, seed: int, short: bool, changes: list[str]) -> None:
 
 
 def _pretrain(out: Path, short: bool) -> None:
-    from llavakit.cli.progress import console
+    from rich.console import Console
+
     from llavakit.quickstart.pretrain import MOST_BYTES, pretrain
     from llavakit.quickstart.pretrain_language_model import LanguageTraining
     from llavakit.quickstart.pretrain_tower import TowerTraining
 
+    console = Console()
     tower = TowerTraining(steps=3) if short else TowerTraining()
     language = LanguageTraining(steps=3) if short else LanguageTraining()
     made = pretrain(out, tower, language, lambda line: console.print(line, highlight=False))

@@ -10,30 +10,29 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
+from PIL import Image
 
 from llavakit import training
+from llavakit.conversation.record import Conversation, Picture, Text, Turn
+from llavakit.conversation.templates import get_template
+from llavakit.conversation.tokenize import encode
 from llavakit.errors import LlavakitError
 from llavakit.evaluation.exam import Ask, Condition, Question, Score, fractions, put, score
+from llavakit.images.pixels import open_picture
 from llavakit.model.generation import Request, generate
 from llavakit.model.llava import Llava
-from llavakit.quickstart.materials import TASKS, Amounts, Materials, make_materials
+from llavakit.quickstart.materials import Amounts, Materials, make_materials
 from llavakit.recipe import Recipe, load_recipe
-from llavakit.training.events import Listener
+from llavakit.training.events import Listener, nobody
 
 SHORT = Amounts(training=60, validation=8, questions=16)
 CONDITIONS: dict[str, Condition] = {"scores": "shown", "blind": "hidden", "shuffled": "shuffled"}
-
-
-class Progress(Listener, Protocol):
-    """A training listener that also hears which part of the demonstration begins."""
-
-    def chapter(self, title: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +71,19 @@ class Outcome:
 
 
 def run_demo(
-    folder: Path, progress: Progress, *, amounts: Amounts = Amounts(), seed: int = 0, overrides: Sequence[str] = ()
+    folder: Path,
+    *,
+    amounts: Amounts = Amounts(),
+    seed: int = 0,
+    overrides: Sequence[str] = (),
+    listener: Listener = nobody,
+    chapter: Callable[[str], None] = lambda title: None,
 ) -> Outcome:
     """Run the whole demonstration below `folder` and write `results.json`.
 
     Args:
         overrides: dotted changes to the packaged recipe `quickstart`.
+        listener: hears both trainings. chapter: is told the title of every part as it begins.
 
     Raises:
         LlavakitError: `folder` holds something already, or a part fails with the user's settings.
@@ -86,17 +92,17 @@ def run_demo(
         raise LlavakitError(f"{folder} is not empty; remove it or choose another folder with --out.")
     seconds: dict[str, float] = {}
     clock = _Clock(seconds)
-    progress.chapter("Drawing scenes and asking the teacher about them")
+    chapter("Drawing scenes and asking the teacher about them")
     materials = make_materials(folder / "materials", amounts, seed)
     recipe = recipe_for(folder / "materials", seed, overrides)
     clock.lap("materials")
-    progress.chapter("Stage 1 aligns the projector, stage 2 tunes on instructions")
-    whole = training.run(recipe, folder / "run", progress)
+    chapter("Stage 1 aligns the projector, stage 2 tunes on instructions")
+    whole = training.run(recipe, folder / "run", listener)
     clock.lap("both stages")
-    progress.chapter("Stage 2 again without stage 1, to see what stage 1 is worth")
-    alone = training.run(recipe.model_copy(update={"stages": recipe.stages[1:]}), folder / "run_no_stage1", progress)
+    chapter("Stage 2 again without stage 1, to see what stage 1 is worth")
+    alone = training.run(recipe.model_copy(update={"stages": recipe.stages[1:]}), folder / "run_no_stage1", listener)
     clock.lap("without stage 1")
-    progress.chapter("Examining on scenes never trained on")
+    chapter("Examining on scenes never trained on")
     tuned = Llava.from_pretrained(whole.checkpoints[-1])
     examined = {heading: examine(tuned, materials.exam, condition) for heading, condition in CONDITIONS.items()}
     examined["stage1_only"] = examine(Llava.from_pretrained(whole.checkpoints[0]), materials.exam, "shown")
@@ -125,9 +131,20 @@ def examine(model: Llava, exam: Sequence[Question], condition: Condition) -> Exa
 def asker(model: Llava) -> Ask:
     """The model as something that answers (question, picture file or None) pairs, greedily and briefly."""
 
+    template = get_template(model.settings.template, model.tokenizer)
+    opened: dict[str, Image.Image] = {}
+
+    def request(question: str, file: str | None) -> Request:
+        if file is not None and file not in opened:
+            opened[file] = open_picture(Path(file))
+        pictures = [opened[file]] if file is not None else []
+        parts = (Picture(0), Text("\n" + question)) if pictures else (Text(question),)
+        asked = Conversation("exam", "", tuple(filter(None, [file])), (Turn("user", parts),))
+        lengths = [model.image_length(*picture.size) for picture in pictures]
+        return Request(encode(asked, template, model.tokenizer, lengths, prompt=True), pictures)
+
     def ask(pairs: Sequence[tuple[str, str | None]]) -> list[str]:
-        requests = [Request.ask(model, question, [picture] if picture else []) for question, picture in pairs]
-        return generate(model, requests, max_new_tokens=12)
+        return generate(model, [request(*pair) for pair in pairs], max_new_tokens=12)
 
     return ask
 
@@ -139,6 +156,3 @@ class _Clock:
     def lap(self, name: str) -> None:
         now = time.monotonic()
         self.seconds[name], self.since = now - self.since, now
-
-
-assert set(TASKS) == {"presence", "colour", "counting", "relation"}

@@ -89,6 +89,10 @@ def read_metrics(run: Path) -> Iterable[Mapping[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
 
 
+def read_manifest(run: Path) -> Any:
+    return json.loads((run / "manifest.json").read_text("utf-8"))
+
+
 def pictures(outcome: Outcome) -> Html:
     found = outcome.examined
     seen: dict[str, int] = {}
@@ -114,8 +118,9 @@ def skipped(outcome: Outcome) -> Html:
         for kind, reason in kinds
     ]
     for name, run in outcome.runs.items():
-        for what, count in run.counts().items():
-            rows.append([f"training {name}: {what}", count])
+        for stage in read_manifest(run.folder)["stages"]:
+            for what in ("skipped", "cut", "noted"):
+                rows.append([f"training {name}, stage {stage['name']}: conversations {what}", stage[what]])
     listed = [[one.image, one.kind, one.reason] for one in rejected]
     which = details(f"All {len(listed)} replies", table(["picture", "kind", "reason"], listed)) if listed else Html("")
     explained = paragraph(

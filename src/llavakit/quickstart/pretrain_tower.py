@@ -10,6 +10,7 @@ This room trains the tower alone. It knows nothing of language models or of LLaV
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +30,12 @@ SIDE = PICTURE_SIZE // PATCH
 WORDS = (*NAMES, *COLOURS, "small", "large", *ROWS, *COLUMNS)
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
+PROCESSOR = {
+    "image_processor_type": "CLIPImageProcessor", "do_resize": True, "do_center_crop": True, "do_rescale": True,
+    "do_normalize": True, "do_convert_rgb": True, "resample": 3, "rescale_factor": 1 / 255,
+    "size": {"shortest_edge": PICTURE_SIZE}, "crop_size": {"height": PICTURE_SIZE, "width": PICTURE_SIZE},
+    "image_mean": list(MEAN), "image_std": list(STD),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +134,23 @@ def train_tower(plan: TowerTraining, folder: Path, say: Callable[[str], None]) -
             )
             if step % 1000 == 0:
                 tower.save_pretrained(folder)
+    settle(tower, batches(plan))
     tower.half().save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(PROCESSOR, indent=1) + "\n", "utf-8")
+
+
+@torch.no_grad()
+def settle(tower: CLIPVisionModel, pictures: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    """Divide everything that is written into the residual stream by its spread at the layer that LLaVA reads.
+
+    Every block reads the stream through a layer norm, which does not care about its scale, so the tower computes the same
+    up to that scale; its features then come out of unit size, as a projector expects them.
+    """
+    pixels_NCHW, _ = next(pictures)
+    spread = tower(pixels_NCHW, output_hidden_states=True).hidden_states[-2].std()
+    for name, parameter in tower.named_parameters():
+        if "pre_layrnorm" in name or "out_proj" in name or "fc2" in name:
+            parameter /= spread
 
 
 def post_norm(tower: nn.Module) -> nn.Module:
