@@ -13,7 +13,11 @@ from typing import Annotated
 import typer
 
 from llavakit import __version__
+from llavakit.cli.chat import chat_command
+from llavakit.cli.data import data_app
+from llavakit.cli.quickstart import quickstart_command
 from llavakit.cli.recipe import recipe_app
+from llavakit.cli.train import train_command
 from llavakit.errors import LlavakitError
 
 app = typer.Typer(
@@ -23,6 +27,10 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("quickstart")(quickstart_command)
+app.command("train")(train_command)
+app.command("chat")(chat_command)
+app.add_typer(data_app, name="data")
 app.add_typer(recipe_app, name="recipe")
 
 
