@@ -131,16 +131,15 @@ def _data(stage: dict[str, Any]) -> Html:
 
 
 def _left_out(stage: dict[str, Any], records: Sequence[Record]) -> Html:
-    dropped = [
-        [one["sample"], record["step"], one["reason"]]
-        for record in records
-        if record["stage_number"] == stage["number"]
-        for one in record.get("dropped", ())
-    ]
+    steps: dict[tuple[str, str], list[int]] = {}
+    for record in records:
+        if record["stage_number"] == stage["number"]:
+            for one in record.get("dropped", ()):
+                steps.setdefault((one["sample"], one["reason"]), []).append(record["step"])
     parts = [
         paragraph(
             f"Stage {stage['name']}: {stage['skipped']} rows skipped, {stage['cut']} cut at a turn to the length "
-            f"limit, {len(dropped)} times a sample was left out of its pack, its picture being undecodable."
+            f"limit, {len(steps)} samples left out of their packs because a picture could not be decoded."
         )
     ]
     if stage["skipped"]:
@@ -156,14 +155,10 @@ def _left_out(stage: dict[str, Any], records: Sequence[Record]) -> Html:
         rows = [[row["row"], row["note"]] for row in stage["noted_rows"]]
         summary = f"{stage['noted']} rows used in part{_first(rows, stage['noted'])}"
         parts.append(details(summary, table(["row", "what was left out"], rows)))
-    if dropped:
-        parts.append(
-            details(
-                f"{len(dropped)} samples left out of their packs",
-                table(["sample", "step", "reason"], dropped),
-                opened=len(dropped) <= 20,
-            )
-        )
+    if steps:
+        rows = [[sample, ", ".join(map(str, when)), reason] for (sample, reason), when in steps.items()]
+        summary = f"{len(steps)} samples left out of their packs"
+        parts.append(details(summary, table(["sample", "at steps", "reason"], rows), opened=len(rows) <= 20))
     return join(parts)
 
 
