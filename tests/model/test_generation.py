@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from transformers import DynamicCache, LlavaForConditionalGeneration
 
 from llavakit.errors import LlavakitError
 from llavakit.model.generation import (
-    PictureFeatures,
     Request,
     decode_one,
     generate,
@@ -20,10 +22,11 @@ from llavakit.model.generation import (
 )
 from llavakit.model.llava import Llava
 from llavakit.model.packed import IMAGE_TOKEN_ID
+from llavakit.model.reuse import PictureFeatures, PromptHeads, Shelf
 from llavakit.model.sampling import Sampling
 from llavakit.model.stops import Stopping
 
-from .conftest import item, tile
+from .conftest import PATCHES, item, tile
 
 
 def request(seed: int, pictures: int = 0, length: int = 12, first: int | None = None) -> Request:
@@ -106,13 +109,49 @@ def test_a_picture_goes_through_the_tower_once(llava):
 
 def test_pictures_of_equal_pixels_are_one_and_a_full_store_lets_the_longest_unused_go(llava):
     red, blue = (Image.new("RGB", (40, 30), colour) for colour in ("red", "blue"))
-    features = PictureFeatures(llava, room=1)
+    features = PictureFeatures(llava)
     assert features.key(red) == features.key(red.copy()) != features.key(blue)
     assert features.key(tile(1)) == features.key(tile(1)) != features.key(tile(2))
     first, second, again = features([red, blue, red.copy()])
     assert torch.equal(first, again) and not torch.equal(first, second)
-    features([blue])
-    assert list(features._held) == [features.key(blue)]
+    none_kept = PictureFeatures(llava, room=1)([red, blue])
+    assert torch.equal(none_kept[0], first) and torch.equal(none_kept[1], second)
+
+
+@given(uses=st.lists(st.integers(0, 5), max_size=30), room=st.integers(0, 5))
+def test_a_shelf_keeps_the_last_used_that_fit(uses, room):
+    shelf: Shelf[int] = Shelf(room * 4)
+    last: list[int] = []
+    for key in uses:
+        kept = shelf.get(key)
+        assert (kept is not None) == (key in last)
+        if kept is None:
+            shelf.keep(key, [torch.tensor([float(key)])])
+        last = [*(other for other in last if other != key), key]
+        last = last[max(len(last) - room, 0) :]
+
+
+def test_the_prompt_up_to_the_picture_is_read_once(llava, monkeypatch):
+    fed = []
+    run = llava.language_model.base_model.forward
+
+    def counted(*, inputs_embeds, **kwargs):
+        fed.append(inputs_embeds.shape[0] * inputs_embeds.shape[1])
+        return run(inputs_embeds=inputs_embeds, **kwargs)
+
+    monkeypatch.setattr(llava.language_model.base_model, "forward", counted)
+    requests = []
+    for length in (8, 8, 13, 20):
+        text = item(length, 1, length)
+        same_head = replace(text, ids=item(1, 1).ids[: 2 + PATCHES] + text.ids[2 + PATCHES :])
+        requests.append(Request(same_head, [tile(1)]))
+    together = generate(llava, requests, max_new_tokens=1)
+    once = 2 + PATCHES + sum(len(one.prompt.ids) - 2 - PATCHES for one in requests)
+    assert sum(fed) == once
+    monkeypatch.setattr(PromptHeads.__init__, "__defaults__", (0,))
+    fed.clear()
+    assert generate(llava, requests, max_new_tokens=1) == together
+    assert sum(fed) > once
 
 
 def test_generation_leaves_the_model_in_the_mode_it_was_in(llava):

@@ -1,8 +1,9 @@
 """Answers: prompts and pictures in, text out, many at a time.
 
-Requests whose prompts have the same length share a batch, so a batch has no padding and no mask, and an answer is
-computed exactly as it would be alone. A picture that several requests ask about goes through the tower once. Rows
-whose answer is over leave the batch when half of it is idle.
+Requests whose prompts have the same lengths, up to the end of the last picture and after it, share a batch, so a batch
+has no padding and no mask, and an answer is computed exactly as it would be alone. A picture that several requests ask
+about goes through the tower once, and the prompt up to it through the language model once. Rows whose answer is over
+leave the batch when half of it is idle.
 
 Knows models, encoded prompts and pictures. Does not write prompts: that is the conversation room's.
 
@@ -11,8 +12,6 @@ Shapes: B answers of a batch, Q positions fed at once, P features of a tile, D L
 
 from __future__ import annotations
 
-import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,15 +23,12 @@ from transformers import DynamicCache
 
 from llavakit.conversation.tokenize import IMAGE_TOKEN_ID, Encoded
 from llavakit.errors import LlavakitError
-from llavakit.images.pixels import to_tiles
+from llavakit.model.reuse import PictureFeatures, PromptHeads, feed
 from llavakit.model.sampling import Sampling
 from llavakit.model.stops import Stopping
 
 if TYPE_CHECKING:
     from llavakit.model.llava import Llava
-
-# Tiles that go through the tower at once.
-_TILES_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,7 @@ def generate(
     """
     sampling = Sampling(temperature, top_p, seed)
     stopping = Stopping(model, stop)
-    features = PictureFeatures(model)
+    heads = PromptHeads(model, PictureFeatures(model))
     for place, request in enumerate(requests):
         _check(model, place, request, max_new_tokens)
     answers = [""] * len(requests)
@@ -77,7 +73,7 @@ def generate(
     try:
         for places in _batches(requests, batch_tokens, batch_rows):
             for place, text in _answer_batch(
-                model, places, [requests[p] for p in places], features, sampling, stopping, max_new_tokens
+                model, places, [requests[p] for p in places], heads, sampling, stopping, max_new_tokens
             ):
                 answers[place] = text
                 if on_answer is not None:
@@ -106,74 +102,12 @@ def stream(
     )
 
 
-class PictureFeatures:
-    """The features of pictures, each computed once while there is room; the longest unused give way.
-
-    room: bytes of features kept.
-    """
-
-    def __init__(self, model: Llava, room: int = 2**30) -> None:
-        self._model = model
-        self._room = room
-        self._held: OrderedDict[bytes, Tensor] = OrderedDict()
-        self._known: dict[int, tuple[object, bytes]] = {}
-
-    def key(self, picture: Image.Image | Tensor) -> bytes:
-        """A name that two pictures share when their pixels are the same."""
-        known = self._known.get(id(picture))
-        if known is None:
-            if isinstance(picture, Tensor):
-                shape, pixels = str(tuple(picture.shape)), picture.cpu().contiguous().numpy().tobytes()
-            else:
-                shape, pixels = f"{picture.mode}{picture.size}", picture.tobytes()
-            key = hashlib.blake2b(pixels, digest_size=16, key=shape.encode()[:64]).digest()
-            known = self._known[id(picture)] = (picture, key)  # holding the picture keeps its id its own
-        return known[1]
-
-    def __call__(self, pictures: Sequence[Image.Image | Tensor]) -> list[Tensor]:
-        """The features (positions, D) of each picture."""
-        wanted = {self.key(picture): picture for picture in pictures}
-        found = {key: self._held[key] for key in wanted if key in self._held}
-        fresh = {key: picture for key, picture in wanted.items() if key not in found}
-        names = list(fresh)
-        for start in range(0, len(names), _TILES_AT_ONCE):
-            some = names[start : start + _TILES_AT_ONCE]
-            tiles = [self._tiles(fresh[key]) for key in some]
-            with torch.no_grad():
-                rows_NPD = self._model.encode_images(torch.cat(tiles).to(self._model.device))
-            split = rows_NPD.split([len(tile) for tile in tiles])
-            found |= {key: rows.flatten(0, 1) for key, rows in zip(some, split, strict=True)}
-        for key in wanted:
-            self._held[key] = found[key]
-            self._held.move_to_end(key)
-        while sum(rows.nbytes for rows in self._held.values()) > self._room and len(self._held) > len(wanted):
-            self._held.popitem(last=False)
-        return [found[self.key(picture)] for picture in pictures]
-
-    def _tiles(self, picture: Image.Image | Tensor) -> Tensor:
-        if isinstance(picture, Tensor):
-            return picture
-        return to_tiles(picture, self._model.settings.image_policy, self._model.pixels)
-
-
 @torch.no_grad()
 def prompt_embeddings(model: Llava, requests: Sequence[Request], features: PictureFeatures) -> Tensor:
     """Embeddings (B, Q, D) of prompts of one length."""
     ids_BQ = torch.tensor([request.prompt.ids for request in requests], device=model.device)
     pictures = [picture for request in requests for picture in request.pictures]
     return model.place(ids_BQ, torch.cat(features(pictures)) if pictures else None)
-
-
-@torch.no_grad()
-def feed(model: Llava, embeddings_BQD: Tensor, cache: DynamicCache) -> Tensor:
-    """Runs the language model over the next Q positions and returns the scores (B, K) after the last."""
-    start = cache.get_seq_length()
-    rows, new = embeddings_BQD.shape[:2]
-    positions_BQ = torch.arange(start, start + new, device=embeddings_BQD.device).expand(rows, -1)
-    output = model.language_model.base_model(
-        inputs_embeds=embeddings_BQD, position_ids=positions_BQ, past_key_values=cache, use_cache=True
-    )
-    return model.head(output.last_hidden_state[:, -1])
 
 
 def decode_one(
@@ -194,7 +128,7 @@ def decode_one(
     shown = ""
     draws = sampling.draws(0, max_new_tokens)
     try:
-        logits_1K = feed(model, embeddings_1QD, cache)
+        logits_1K = _scores(model, embeddings_1QD, cache)
         while True:
             chosen_1 = sampling.choose(logits_1K, draws[len(written)][None])
             written.append(int(chosen_1))
@@ -204,7 +138,7 @@ def decode_one(
             if len(sure) > len(shown) and sure.startswith(shown):
                 yield sure[len(shown) :]
                 shown = sure
-            logits_1K = feed(model, model.place(chosen_1[None], None), cache)
+            logits_1K = _scores(model, model.place(chosen_1[None], None), cache)
     finally:
         model.train(was_training)
     rest = stopping.text(written)[len(shown) :]
@@ -212,12 +146,24 @@ def decode_one(
         yield rest
 
 
+@torch.no_grad()
+def _scores(model: Llava, embeddings_1QD: Tensor, cache: DynamicCache) -> Tensor:
+    """The scores (1, K) after the next Q positions of one sequence."""
+    return model.head(feed(model, embeddings_1QD, cache))
+
+
+def _head_length(prompt: Encoded) -> int:
+    """Positions up to the end of the last picture; 0 without a picture, or when one ends the prompt."""
+    end = max((span.start + span.length for span in prompt.images), default=0)
+    return end if end < len(prompt.ids) else 0
+
+
 def _batches(requests: Sequence[Request], tokens: int, rows: int) -> Iterator[list[int]]:
-    """Places of requests that are computed together: of one prompt length, in order, within the limits."""
-    by_length: dict[int, list[int]] = {}
+    """Places of requests that are computed together: alike in length, in order, within the limits."""
+    alike: dict[tuple[int, int], list[int]] = {}
     for place, request in enumerate(requests):
-        by_length.setdefault(len(request.prompt.ids), []).append(place)
-    for length, places in sorted(by_length.items(), reverse=True):
+        alike.setdefault((len(request.prompt.ids), _head_length(request.prompt)), []).append(place)
+    for (length, _), places in sorted(alike.items(), reverse=True):
         size = max(1, min(rows, tokens // length))
         for start in range(0, len(places), size):
             yield places[start : start + size]
@@ -228,18 +174,24 @@ def _answer_batch(
     model: Llava,
     places: list[int],
     requests: list[Request],
-    features: PictureFeatures,
+    heads: PromptHeads,
     sampling: Sampling,
     stopping: Stopping,
     max_new_tokens: int,
 ) -> Iterator[tuple[int, str]]:
-    """Answers prompts of one length together; yields place and text as each is done."""
-    cache = DynamicCache()
+    """Answers prompts of the same lengths together; yields place and text as each is done."""
+    head = _head_length(requests[0].prompt)
+    cache = heads.cache([request.prompt.ids[:head] for request in requests], [r.pictures for r in requests])
+    if head:
+        rest_BQ = torch.tensor([request.prompt.ids[head:] for request in requests], device=model.device)
+        embeddings_BQD = model.place(rest_BQ, None)
+    else:
+        embeddings_BQD = prompt_embeddings(model, requests, heads.features)
     written: list[list[int]] = [[] for _ in places]
     draws = torch.stack([sampling.draws(place, max_new_tokens) for place in places])
     rows = list(range(len(places)))  # which answer each row of the batch is writing
     done = [False] * len(places)
-    logits_BK = feed(model, prompt_embeddings(model, requests, features), cache)
+    logits_BK = model.head(feed(model, embeddings_BQD, cache))
     for step in range(max_new_tokens):
         chosen_B = sampling.choose(logits_BK, draws[rows, step])
         for answer, token in zip(rows, chosen_B.tolist(), strict=True):
@@ -256,7 +208,7 @@ def _answer_batch(
             keep = torch.tensor(left, device=chosen_B.device)
             cache.batch_select_indices(keep)
             chosen_B, rows = chosen_B[keep], [rows[row] for row in left]
-        logits_BK = feed(model, model.place(chosen_B[:, None], None), cache)
+        logits_BK = model.head(feed(model, model.place(chosen_B[:, None], None), cache))
 
 
 def _check(model: Llava, place: int, request: Request, max_new_tokens: int) -> None:

@@ -21,7 +21,8 @@ from llavakit.conversation.templates import get_template
 from llavakit.conversation.tokenize import IMAGE_TOKEN_ID, encode
 from llavakit.errors import LlavakitError
 from llavakit.images.pixels import open_picture
-from llavakit.model.generation import PictureFeatures, Request, decode_one, prompt_embeddings
+from llavakit.model.generation import Request, decode_one, prompt_embeddings
+from llavakit.model.reuse import PictureFeatures
 from llavakit.model.sampling import Sampling
 from llavakit.model.stops import Stopping
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging import CRITICAL
 from typing import Any
 
 from safetensors import SafetensorError
@@ -38,7 +39,7 @@ def loading(what: str, source: str) -> Iterator[None]:
     The bars and reports of `transformers` are not shown meanwhile; what they would report is checked and raised.
     """
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
+    logging.set_verbosity(CRITICAL)
     logging.disable_progress_bar()
     try:
         yield

@@ -1,0 +1,157 @@
+"""What is computed once and used again while answers are made: features of pictures, and the states of prompts' heads.
+
+Questions about one picture share everything up to the picture's end; the language model reads that head of the prompt
+once and every answer goes on from the kept keys and values. Whatever does not fit the room given is computed again.
+
+Knows a model's tower, projector and language model. Knows no sampling and no text.
+
+Shapes: B rows, Q positions, D LLM width, N tiles, P features of a tile, M picture positions, G key-value heads,
+L positions kept, E width of a head.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from llavakit.images.pixels import to_tiles
+
+if TYPE_CHECKING:
+    from llavakit.model.llava import Llava
+
+# Tiles that go through the tower at once.
+_TILES_AT_ONCE = 32
+_GIGABYTE = 2**30
+
+Image_ = Image.Image | Tensor
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Shelf(Generic[Key]):
+    """Tensors by key within a room of bytes; the longest unused give way."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._held: OrderedDict[Key, list[Tensor]] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: Key) -> list[Tensor] | None:
+        """What is kept under the key, which then counts as used."""
+        if key in self._held:
+            self._held.move_to_end(key)
+        return self._held.get(key)
+
+    def keep(self, key: Key, tensors: list[Tensor]) -> None:
+        """Keeps tensors under a key that is not yet there."""
+        self._held[key] = tensors
+        self._bytes += sum(tensor.nbytes for tensor in tensors)
+        while self._bytes > self._room:
+            _, dropped = self._held.popitem(last=False)
+            self._bytes -= sum(tensor.nbytes for tensor in dropped)
+
+
+class PictureFeatures:
+    """The features of pictures, each computed once while there is room for it (in bytes)."""
+
+    def __init__(self, model: Llava, room: int = _GIGABYTE) -> None:
+        self._model = model
+        self._shelf: Shelf[bytes] = Shelf(room)
+        self._known: dict[int, tuple[object, bytes]] = {}
+
+    def key(self, picture: Image_) -> bytes:
+        """A name that two pictures share when their pixels are the same."""
+        known = self._known.get(id(picture))
+        if known is None:
+            if isinstance(picture, Tensor):
+                shape, pixels = str(tuple(picture.shape)), picture.cpu().contiguous().numpy().tobytes()
+            else:
+                shape, pixels = f"{picture.mode}{picture.size}", picture.tobytes()
+            key = hashlib.blake2b(pixels, digest_size=16, key=shape.encode()[:64]).digest()
+            known = self._known[id(picture)] = (picture, key)  # holding the picture keeps its id its own
+        return known[1]
+
+    @torch.no_grad()
+    def __call__(self, pictures: Sequence[Image_]) -> list[Tensor]:
+        """The features (positions, D) of each picture."""
+        wanted = {self.key(picture): picture for picture in pictures}
+        found = {key: kept[0] for key in wanted if (kept := self._shelf.get(key)) is not None}
+        fresh = [key for key in wanted if key not in found]
+        for start in range(0, len(fresh), _TILES_AT_ONCE):
+            some = fresh[start : start + _TILES_AT_ONCE]
+            tiles = [self._tiles(wanted[key]) for key in some]
+            rows_NPD = self._model.encode_images(torch.cat(tiles).to(self._model.device))
+            for key, rows in zip(some, rows_NPD.split([len(tile) for tile in tiles]), strict=True):
+                found[key] = rows.flatten(0, 1).clone()
+                self._shelf.keep(key, [found[key]])
+        return [found[self.key(picture)] for picture in pictures]
+
+    def _tiles(self, picture: Image_) -> Tensor:
+        if isinstance(picture, Tensor):
+            return picture
+        return to_tiles(picture, self._model.settings.image_policy, self._model.pixels)
+
+
+@torch.no_grad()
+def feed(model: Llava, embeddings_BQD: Tensor, cache: DynamicCache) -> Tensor:
+    """Runs the language model over the next Q positions and returns the hidden states (B, D) at the last."""
+    start = cache.get_seq_length()
+    rows, new = embeddings_BQD.shape[:2]
+    positions_BQ = torch.arange(start, start + new, device=embeddings_BQD.device).expand(rows, -1)
+    output = model.language_model.base_model(
+        inputs_embeds=embeddings_BQD, position_ids=positions_BQ, past_key_values=cache, use_cache=True
+    )
+    return output.last_hidden_state[:, -1]
+
+
+class PromptHeads:
+    """The keys and values of prompts' heads, each computed once while there is room for it (in bytes)."""
+
+    def __init__(self, model: Llava, features: PictureFeatures, room: int = _GIGABYTE) -> None:
+        self._model = model
+        self.features = features
+        self._shelf: Shelf[tuple[tuple[int, ...], tuple[bytes, ...]]] = Shelf(room)
+
+    @torch.no_grad()
+    def cache(self, heads: Sequence[Sequence[int]], pictures: Sequence[Sequence[Image_]]) -> DynamicCache:
+        """A cache that has read these heads, all of one length, with all pictures of each; empty for empty heads."""
+        if not heads[0]:
+            return DynamicCache()
+        keys = [
+            (tuple(ids), tuple(self.features.key(picture) for picture in mine))
+            for ids, mine in zip(heads, pictures, strict=True)
+        ]
+        states = {key: kept for key in dict.fromkeys(keys) if (kept := self._shelf.get(key)) is not None}
+        places = {key: place for place, key in enumerate(keys) if key not in states}
+        if places:
+            ids_BQ = torch.tensor([heads[place] for place in places.values()], device=self._model.device)
+            shown = [picture for place in places.values() for picture in pictures[place]]
+            rows_MD = torch.cat(self.features(shown)) if shown else None
+            read = DynamicCache()
+            feed(self._model, self._model.place(ids_BQ, rows_MD), read)
+            for row, key in enumerate(places):
+                states[key] = [tensor[row : row + 1].clone() for tensor in _tensors(read)]
+                self._shelf.keep(key, states[key])
+        cache = DynamicCache()
+        for layer in range(len(states[keys[0]]) // 2):
+            keys_BGLE, values_BGLE = (
+                torch.cat([states[key][2 * layer + part] for key in keys]) for part in (0, 1)
+            )
+            cache.update(keys_BGLE, values_BGLE, layer)
+        return cache
+
+
+def _tensors(cache: DynamicCache) -> list[Tensor]:
+    """Keys and values of every layer, in turn."""
+    tensors = []
+    for layer in cache.layers:
+        assert isinstance(layer, DynamicLayer) and layer.keys is not None and layer.values is not None
+        tensors += [layer.keys, layer.values]
+    return tensors
