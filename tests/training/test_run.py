@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,7 @@ def test_stage_one_moves_the_projector_alone_and_stage_two_also_the_language_mod
 def test_it_learns(finished: tuple[training.RunResult, list[events.Event], Recipe]) -> None:
     records = read_metrics(finished[0].folder / "metrics.jsonl")
     held = [r["validation_loss"] for r in records if r["stage"] == "tune" and "validation_loss" in r]
+    assert records[0]["loss"] == pytest.approx(math.log(258), rel=0.1), "a random model: one of 258 tokens"
     assert held[-1] < held[0] - 0.2
 
 
@@ -175,6 +177,20 @@ def test_the_number_of_workers_does_not_change_the_weights(
     two, _ = train(make_recipe(parts, data, schedule=SHORT, workers=2), tmp_path / "two")
     first, second = weights(one.checkpoint), weights(two.checkpoint)
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_stage_draws_the_same_packs_whatever_stands_before_it(
+    tmp_path: Path, parts: dict[str, str], data: Path
+) -> None:
+    recipe = make_recipe(parts, data)
+    model = make_model(recipe.model, recipe.seed)
+    align, tune = recipe.stages
+    second = prepare_stage(model, tune, 2, recipe.seed, tmp_path)
+    first = prepare_stage(model, tune, 1, recipe.seed, tmp_path)
+    assert first.plan == second.plan and first.seed == second.seed
+    assert prepare_stage(model, align, 1, recipe.seed, tmp_path).seed != first.seed
+    own = tune.model_copy(update={"seed": 9})
+    assert prepare_stage(model, own, 2, recipe.seed, tmp_path).plan != second.plan
 
 
 def test_runs_may_share_their_indexes(

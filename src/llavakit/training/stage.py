@@ -46,10 +46,11 @@ def prepare_stage(
 ) -> PreparedStage:
     """Indexes and plans a stage.
 
-    seed: the recipe's; a stage's own comes first. indexes: the folder where indexes are kept and found.
+    seed: the recipe's; a stage's own comes first. The order follows from seed and name, so that a stage draws the same
+    packs whatever stages stand before it. indexes: the folder where indexes are kept and found.
     Raises LlavakitError when data cannot be read, or too little of it can be used.
     """
-    own_seed = mix64(seed if stage.seed is None else stage.seed, number)
+    own_seed = mix64(seed if stage.seed is None else stage.seed, *stage.name.encode())
     writing = Writing.of_stage(stage, model.tokenizer, model.geometry)
     index, shelf = _open(stage.data, writing, indexes, progress, stage)
     plan = plan_stage(
