@@ -35,6 +35,10 @@ _NEST = "vision_model."
 _DECODER = "model."
 _HEAD = "lm_head."
 
+# The two tensors with a row a token; the second is absent where it is tied to the first.
+EMBEDDING = "model.embed_tokens.weight"
+VOCABULARY_TENSORS = (EMBEDDING, "lm_head.weight")
+
 
 def why_not_expressible(
     *, projector: str, select: str, prefix_tokens: int, plain_head: bool, language_names: list[str]

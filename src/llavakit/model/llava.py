@@ -30,9 +30,10 @@ from llavakit.images.geometry import TowerGeometry, check_policy, token_count
 from llavakit.images.spec import PixelSpec
 from llavakit.model.language import apply_head, load_language_model, token_embedding
 from llavakit.model.loss import chunk_size, chunked_cross_entropy
+from llavakit.model.opening import load
 from llavakit.model.packed import IGNORE_INDEX, IMAGE_TOKEN_ID, Pack
 from llavakit.model.projectors import build_projector
-from llavakit.model.saving import load, save
+from llavakit.model.saving import save
 from llavakit.model.session import ChatSession
 from llavakit.model.towers import load_tower, tower_features
 
