@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from llavakit.conversation.tokenize import Encoded
 from llavakit.data.index import (
     Index,
     commonest,
@@ -22,6 +23,7 @@ from llavakit.data.index import (
     source_names,
 )
 from llavakit.data.shelf import Shelf
+from llavakit.data.writing import Writing
 from llavakit.errors import LlavakitError
 from llavakit.images.pixels import picture_size
 from llavakit.recipe import DataSource
@@ -60,6 +62,15 @@ def test_a_random_order_is_as_long_as_its_longest(tmp_path: Path, tokenizer: Any
         assert one.length == max(len(encoded.ids) for encoded in drawn)
         orders = {tuple(encoded.ids) for encoded in drawn}
         assert len(orders) == (2 if conversation.images else 1)
+
+
+def test_orders_of_different_length_count_as_the_longer(
+    tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = [Encoded([5] * n, [-100] * 2 + [5] * (n - 2), [], 0) for n in (7, 4)]
+    monkeypatch.setattr(Writing, "encode_orders", lambda *_: both)
+    index, _ = index_of(make_data(tmp_path, 1), tokenizer)
+    assert (index.rows[0].length, index.rows[0].supervised) == (7, 2)
 
 
 def test_bad_rows_are_skipped_with_kind_and_reason(tmp_path: Path, tokenizer: Any) -> None:

@@ -148,8 +148,9 @@ def test_a_mistake_found_in_a_worker_is_the_same_sentence(tmp_path: Path, tokeni
     packs = dataset(make_data(tmp_path, 4), tokenizer)
     packs.index.rows[:] = [replace(one, length=1) for one in packs.index.rows]
     for workers in (0, 1):
-        with pytest.raises(LlavakitError, match=r"row \d .*took 1 when it was indexed"):
+        with pytest.raises(LlavakitError, match=r"row \d .*took 1 when it was indexed") as caught:
             loaded(packs, workers)
+        assert "\n" not in str(caught.value), "one sentence, without the worker's traceback"
 
 
 class Dying(PackDataset):
