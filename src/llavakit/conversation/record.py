@@ -67,7 +67,8 @@ class Conversation:
 
     def check(self) -> None:
         """Raises ConversationError unless turns alternate from user to assistant (after an optional system turn),
-        pictures stand in users' turns and every picture stands exactly once, and no answer is empty."""
+        pictures stand in users' turns and every picture stands exactly once, no answer is empty, and all words are
+        text that can be stored as UTF-8."""
         name = f"conversation {self.id!r}"
         turns = self.turns[1:] if self.turns and self.turns[0].role == "system" else self.turns
         if not turns:
@@ -80,13 +81,30 @@ class Conversation:
                     "beginning with the user"
                 )
             if turn.role == "assistant" and not turn.text.strip():
-                raise ConversationError(f"{name}: the answer in turn {number + 1} is empty; write one or remove the turn")
+                raise ConversationError(
+                    f"{name}: the answer in turn {number + 1} is empty; write one or remove the turn"
+                )
         for turn in self.turns:
             if turn.role != "user" and any(isinstance(part, Picture) for part in turn.parts):
-                raise ConversationError(f"{name}: a picture stands in the {turn.role}'s turn; only users show pictures")
+                raise ConversationError(
+                    f"{name}: a picture stands in the {turn.role}'s turn; only users show pictures"
+                )
+            if not _whole(turn):
+                raise ConversationError(
+                    f"{name}: the {turn.role}'s words hold half of a character (a lone surrogate), which is no text; "
+                    "write the whole character or remove it"
+                )
         placed = list(self.placed())
         if sorted(placed) != list(range(len(self.images))):
             raise ConversationError(
-                f"{name} has {len(self.images)} pictures and places number {placed or 'none'}; every picture must stand "
-                "in the text exactly once"
+                f"{name} has {len(self.images)} pictures and places number {placed or 'none'}; every picture must "
+                "stand in the text exactly once"
             )
+
+
+def _whole(turn: Turn) -> bool:
+    try:
+        turn.text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

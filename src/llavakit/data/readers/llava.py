@@ -1,9 +1,9 @@
 """LLaVA's own format: a JSON list or JSONL of `{id, image, conversations: [{from, value}]}`.
 
-`image` is a file name, a list of them, or absent. In a human turn of a row with pictures `<image>` says where the next
-picture stands; in an answer, and in rows without the key `image`, it is text like any other. Pictures without a place of
-their own stand before the words of the first human turn, as LLaVA sets them. A row that cannot be used is handed on with
-its problem; only a file that cannot be read at all is an error.
+`image` is a file name, a list of them, or absent. In a human turn of a row with pictures `<image>` says where the
+next picture stands; in an answer, and in rows without the key `image`, it is text like any other. Pictures without a
+place of their own stand before the words of the first human turn, as LLaVA sets them. A row that cannot be used is
+handed on with its problem; only a file that cannot be read at all is an error.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _lines(path: Path) -> Iterator[Any]:
                 continue
             try:
                 yield json.loads(line)
-            except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            except (ValueError, RecursionError) as error:
                 yield _Broken(f"line {number} is not whole JSON: {error}")
 
 
@@ -86,8 +86,13 @@ def _list(path: Path) -> list[Any]:
         raise LlavakitError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from error
     except json.JSONDecodeError as error:
         raise LlavakitError(
-            f"{path} is not whole JSON: {error.msg} at line {error.lineno}, column {error.colno} of {error.doc.count(chr(10)) + 1} "
-            "lines; it may have been cut while it was copied, so fetch or write it again"
+            f"{path} is not whole JSON: {error.msg} at line {error.lineno}, column {error.colno} of "
+            f"{error.doc.count(chr(10)) + 1} lines; it may have been cut while it was copied, so fetch or write it "
+            "again"
+        ) from error
+    except (ValueError, RecursionError) as error:  # thousands of digits, or of lists inside lists
+        raise LlavakitError(
+            f"{path} cannot be read as JSON: {error}; expected a list of conversations"
         ) from error
     if not isinstance(content, list):
         raise LlavakitError(f"{path} holds a JSON {type(content).__name__}; expected a list of conversations")
@@ -103,7 +108,7 @@ def _conversation(row: Any, position: int, root: Path) -> tuple[Conversation, st
     shown = row.get("image")
     files = [shown] if isinstance(shown, str) and shown else list(shown) if isinstance(shown, list) else []
     if (shown is not None and not isinstance(shown, str | list)) or not all(
-        isinstance(file, str) for file in files
+        isinstance(file, str) and file for file in files
     ):
         raise ConversationError(
             f"conversation {name!r}: image is {shown!r}; expected a file name or a list of them"
@@ -120,8 +125,8 @@ def _conversation(row: Any, position: int, root: Path) -> tuple[Conversation, st
         made.append(Turn(role, parts))
     if placed > len(files):
         raise ConversationError(
-            f"conversation {name!r} has {placed} {PLACE} in its text and {len(files)} pictures; name a picture for each "
-            f"or remove the {PLACE}"
+            f"conversation {name!r} has {placed} {PLACE} in its text and {len(files)} pictures; name a picture for "
+            f"each or remove the {PLACE}"
         )
     note = None
     opening = next((turn for turn in made if turn.role != "system"), None)
@@ -176,7 +181,7 @@ def write_llava(conversations: Iterable[Conversation], path: Path) -> None:
     words that hold `<image>` beside real pictures, which this format cannot tell apart.
     """
     path = Path(path)
-    rows = (json.dumps(_row(conversation), ensure_ascii=False) for conversation in conversations)
+    rows = (_json(_row(conversation)) for conversation in conversations)
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("w", encoding="utf-8") as file:
@@ -191,6 +196,16 @@ def write_llava(conversations: Iterable[Conversation], path: Path) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _json(row: dict[str, Any]) -> str:
+    """A row as JSON, its letters as they are; all of it in ASCII where it holds half a character, which is no UTF-8."""
+    written = json.dumps(row, ensure_ascii=False)
+    try:
+        written.encode()
+    except UnicodeEncodeError:
+        return json.dumps(row)
+    return written
 
 
 def _row(conversation: Conversation) -> dict[str, Any]:
@@ -218,6 +233,7 @@ def _row(conversation: Conversation) -> dict[str, Any]:
 def _value(turn: Turn, conversation: Conversation, shows: bool) -> str:
     if shows and turn.role == "user" and PLACE in turn.text:
         raise ConversationError(
-            f"conversation {conversation.id!r}: the words of a user hold {PLACE}, which LLaVA's format would read as a picture"
+            f"conversation {conversation.id!r}: the words of a user hold {PLACE}, which LLaVA's format would read as a "
+            "picture"
         )
     return "".join(PLACE if isinstance(part, Picture) else part.text for part in turn.parts)
