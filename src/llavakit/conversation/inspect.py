@@ -7,6 +7,7 @@ files of conversations, terminals or models.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,13 +19,13 @@ from llavakit.report import Html, Section, figures, join, page, paragraph, pictu
 
 OPEN, CLOSE = "«", "»"
 """Stand around what is learnt, so that it can be told without colour."""
-BORDER = "|"
+BORDER = "·"
 """Stands between two tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """text: as it is read in the conversation, or the token's own name where it is less than a character."""
+    """text: as it is read in the conversation; its bytes as \\xNN where it is less than a character."""
 
     id: int
     text: str
@@ -117,6 +118,8 @@ def _token_text(token: int, tokenizer: Any) -> str:
         return name.replace("▁", " ")
     if "\ufffd" not in words and words:
         return str(words)
+    if _BYTE_NAME.fullmatch(name):
+        return f"\\x{name[3:5].lower()}"
     if all(sign in _BYTE_SIGNS for sign in name):
         return "".join(f"\\x{_BYTE_SIGNS[sign]:02x}" for sign in name)
     return name
@@ -130,6 +133,7 @@ def _byte_signs() -> dict[str, int]:
 
 
 _BYTE_SIGNS = _byte_signs()
+_BYTE_NAME = re.compile("<0x[0-9A-F]{2}>")
 
 
 def visible(words: str) -> str:

@@ -1,15 +1,15 @@
 """The tokenizer's own chat template as one of ours.
 
-A chat template is a Jinja program that only gives text. To know which of that text is the template's and which is data,
-the program is run on placeholders that no data can hold (they are made anew where a conversation does hold one), and the
-real words are put in their places afterwards. So nothing that a user writes is ever seen by the program, and the mark of
-a picture is never text at all.
+A chat template is a Jinja program that only gives text. To know which of that text is the template's and which is
+data, the program is run on placeholders alone, once for each sequence of roles, and the real words are put in their
+places afterwards. So nothing that a user writes is ever seen by the program, and the mark of a picture is never text at
+all.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from llavakit.conversation.record import Conversation, ConversationError
@@ -26,6 +26,9 @@ class OwnTemplate:
     tokenizer: Any
     end: str
     name: str = "tokenizer"
+    _skeletons: dict[tuple[tuple[str, ...], bool], list[str]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     @property
     def stop(self) -> tuple[str, ...]:
@@ -34,12 +37,14 @@ class OwnTemplate:
     def write(self, conversation: Conversation, *, prompt: bool = False) -> list[Piece]:
         turns = conversation.turns
         finished(self.name, conversation, turns, [], prompt)
-        skeleton = _render(self.tokenizer, [turn.role for turn in turns], prompt)
-        fragments = _PLACE.split(skeleton)
+        key = tuple(turn.role for turn in turns), prompt
+        fragments = self._skeletons.get(key)
+        if fragments is None:
+            fragments = self._skeletons[key] = _PLACE.split(_render(self.tokenizer, [*key[0]], prompt))
         if [int(number) for number in fragments[1::2]] != list(range(len(turns))):
             raise ConversationError(
-                f"conversation {conversation.id!r} cannot be written: the tokenizer's chat template leaves out, repeats "
-                "or reorders turns; name another template"
+                f"conversation {conversation.id!r} cannot be written: the tokenizer's chat template leaves out, "
+                "repeats or reorders turns; name another template"
             )
         pieces = control(fragments[0])
         for turn, following in zip(turns, fragments[2::2], strict=True):
@@ -54,14 +59,20 @@ def own_template(tokenizer: Any) -> OwnTemplate:
     """Raises LlavakitError when the tokenizer has no chat template, or one that ends answers with no special token."""
     if tokenizer is None or not getattr(tokenizer, "chat_template", None):
         raise LlavakitError(
-            'template "tokenizer" needs a tokenizer that carries a chat template, and this one has none; name a template '
-            "such as vicuna_v1 or qwen instead"
+            'template "tokenizer" needs a tokenizer that carries a chat template, and this one has none; name a '
+            "template such as vicuna_v1 or qwen instead"
         )
     skeleton = _render(tokenizer, ["user", "assistant"], False)
     fragments = _PLACE.split(skeleton)
-    following = fragments[4] if len(fragments) == 5 else ""
+    if fragments[1::2] != ["0", "1"]:
+        raise LlavakitError(
+            "the tokenizer's chat template leaves out, repeats or reorders turns; name another template"
+        )
+    following = fragments[4]
     marks = sorted(
-        (following.index(token), -len(token), token) for token in special_tokens(tokenizer) if token in following
+        (following.index(token), -len(token), token)
+        for token in special_tokens(tokenizer)
+        if token in following
     )
     if not marks:
         raise LlavakitError(

@@ -4,9 +4,10 @@ A template writes a conversation as pieces. A piece is text with two marks, whet
 tokens may stand only there) and whether it is supervised, or the slot of a picture. Labels come from these marks, never
 from looking at the written text again.
 
-Supervised is always the assistant's words and the token or sign that ends them. Upstream's `v0` also supervised the
-header `### Assistant:`, and its ChatML and LLaMA-3 paths the marks of every turn; those are left out here, since a model
-never has to say them.
+Supervised is always the assistant's words, the space that parts them from its header, and the token or sign that ends
+them. Upstream's `v0` also supervised the
+header `### Assistant:`, and its ChatML and LLaMA-3 paths the marks of every turn; those are left out here, since a
+model never has to say them.
 
 Knows records and plain strings. Knows nothing of ids; `tokenize` turns pieces into them.
 """
@@ -88,8 +89,8 @@ class RoleTemplate:
     """Every turn between a header and an end: the form of all templates but `plain` and LLaMA-2's.
 
     before_system/after_system stand around what the system says. `end` closes an answer and is learnt; `after_answer`
-    follows it and is not. `gap` stands between the assistant's header and the answer, and is left away in a prompt,
-    where the tokenizer would otherwise part it from the word it belongs to.
+    follows it and is not. `gap` stands between the assistant's header and the answer. It is left away in a prompt,
+    where the tokenizer would part it from the word it belongs to; so the model has to say it, and it is learnt.
     """
 
     name: str
@@ -110,7 +111,7 @@ class RoleTemplate:
         for _, asked, answer in exchanges(turns):
             pieces += control(self.user) + content(asked) + control(self.after_user + self.assistant)
             if answer is not None:
-                pieces += control(self.gap) + content(answer, True)
+                pieces += control(self.gap, True) + content(answer, True)
                 pieces += control(self.end, True) + control(self.after_answer)
         return finished(self.name, conversation, turns, pieces, prompt)
 
@@ -133,7 +134,7 @@ class LlamaTwoTemplate:
                 pieces += [*control("<<SYS>>\n"), *system, *control("\n<</SYS>>\n\n")]
             pieces += content(asked) + control(" [/INST]")
             if answer is not None:
-                pieces += control(" ") + content(answer, True) + control(" </s>", True)
+                pieces += control(" ", True) + content(answer, True) + control(" </s>", True)
         return finished(self.name, conversation, turns, pieces, prompt)
 
 
@@ -148,8 +149,8 @@ class PlainTemplate:
         turns = conversation.turns
         if len(turns) > 2 or not any(isinstance(part, Picture) for part in turns[0].parts):
             raise ConversationError(
-                f"conversation {conversation.id!r} has {len(turns)} turns and {len(conversation.images)} pictures; template "
-                "plain writes one picture and its caption, so use another template for this data"
+                f"conversation {conversation.id!r} has {len(turns)} turns and {len(conversation.images)} pictures; "
+                "template plain writes one picture and its caption, so use another template for this data"
             )
         pieces: list[Piece] = [Slot(part.index) for part in turns[0].parts if isinstance(part, Picture)]
         if len(turns) == 2:
@@ -165,17 +166,27 @@ def finished(
     if last != ("user" if prompt else "assistant"):
         raise ConversationError(
             f"conversation {conversation.id!r} ends with {last}; template {name} writes "
-            + ("a prompt, which ends with the user" if prompt else "whole conversations, which end with an answer")
+            + (
+                "a prompt, which ends with the user"
+                if prompt
+                else "whole conversations, which end with an answer"
+            )
         )
     return pieces
 
 
-_ASSISTANT = "The assistant gives helpful, detailed, and polite answers to the"
 _VISION = (
     "You are a helpful language and vision assistant. You are able to understand the visual content that the user "
     "provides, and assist the user with a variety of tasks using natural language."
 )
 _L3_END = "<|eot_id|>"
+
+
+def _chat_of(who: str) -> str:
+    return (
+        f"A chat between a curious {who} and an artificial intelligence assistant. "
+        f"The assistant gives helpful, detailed, and polite answers to the {who}'s questions."
+    )
 
 
 def _l3(role: str) -> str:
@@ -185,25 +196,27 @@ def _l3(role: str) -> str:
 _NAMED: dict[str, Callable[[], Template]] = {
     "plain": PlainTemplate,
     "v0": lambda: RoleTemplate(
-        "v0", ("###",), f"A chat between a curious human and an artificial intelligence assistant. {_ASSISTANT} human's questions.",
+        "v0", ("###",), _chat_of("human"),
         "", "\n\n### ", "Human: ", "\n### ", "Assistant:", " ", "\n###", " ",
     ),
     "vicuna_v1": lambda: RoleTemplate(
-        "vicuna_v1", ("</s>",), f"A chat between a curious user and an artificial intelligence assistant. {_ASSISTANT} user's questions.",
+        "vicuna_v1", ("</s>",), _chat_of("user"),
         "", " ", "USER: ", " ", "ASSISTANT:", " ", "</s>", "",
     ),
     "llama_2": lambda: LlamaTwoTemplate("llama_2", ("</s>",), _VISION),
     "mistral": lambda: LlamaTwoTemplate("mistral", ("</s>",), ""),
     "chatml_direct": lambda: RoleTemplate(
         "chatml_direct", ("<|im_end|>",), "Answer the questions.",
-        "<|im_start|>system\n", "<|im_end|>", "<|im_start|>user\n", "<|im_end|>", "<|im_start|>assistant\n", "", "<|im_end|>", "",
+        "<|im_start|>system\n", "<|im_end|>", "<|im_start|>user\n", "<|im_end|>", "<|im_start|>assistant\n", "",
+        "<|im_end|>", "",
     ),
     "llama_3": lambda: RoleTemplate(
         "llama_3", (_L3_END,), _VISION, _l3("system"), _L3_END, _l3("user"), _L3_END, _l3("assistant"), "", _L3_END, "",
     ),
     "qwen": lambda: RoleTemplate(
         "qwen", ("<|im_end|>",), "You are a helpful assistant.",
-        "<|im_start|>system\n", "<|im_end|>\n", "<|im_start|>user\n", "<|im_end|>\n", "<|im_start|>assistant\n", "", "<|im_end|>", "\n",
+        "<|im_start|>system\n", "<|im_end|>\n", "<|im_start|>user\n", "<|im_end|>\n", "<|im_start|>assistant\n", "",
+        "<|im_end|>", "\n",
     ),
 }  # fmt: skip
 
@@ -229,8 +242,8 @@ def get_template(name: str, tokenizer: Any = None) -> Template:
 def arrange_pictures(conversation: Conversation, order: Order, rng: random.Random) -> Conversation:
     """Sets the picture of the first user's turn before or after its words (LLaVA, section 4.2).
 
-    "first": before them; "random": before or after, each half of the time; on a line of its own either way. Only a first
-    turn that shows exactly one picture and says something is rearranged; pictures of later turns stay.
+    "first": before them; "random": before or after, each half of the time; on a line of its own either way. Only a
+    first turn that shows exactly one picture and says something is rearranged; pictures of later turns stay.
     """
     at = next((number for number, turn in enumerate(conversation.turns) if turn.role == "user"), None)
     if order == "as_written" or at is None:

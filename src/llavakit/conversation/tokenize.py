@@ -1,8 +1,8 @@
 """From written pieces to token ids, labels and the spans of pictures.
 
 Text between two pictures is one chunk and is tokenised once, as LLaVA does: each chunk as if it stood alone, with the
-beginning-of-sequence token only before the first. Labels follow from the characters a token covers: a token that touches
-supervised text is supervised. A picture takes exactly its number of positions.
+beginning-of-sequence token only before the first. Labels follow from the characters a token covers: a token that
+touches supervised text is supervised. A picture takes exactly its number of positions.
 
 Special tokens stand only where the template wrote them. Where content looks like one, its chunk is tokenised in runs:
 the template's special tokens by their ids, everything else as plain text.
@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from llavakit.conversation.record import Conversation, ConversationError
-from llavakit.conversation.templates import Piece, Slot, Template, Written
+from llavakit.conversation.record import Conversation, ConversationError, Text
+from llavakit.conversation.templates import Piece, Template, Written
 from llavakit.errors import LlavakitError
 
 IGNORE_INDEX = -100
@@ -59,18 +59,24 @@ def encode(
 ) -> Encoded:
     """Tokenise a conversation.
 
-    image_lengths: positions of each of the conversation's pictures. max_length: whole exchanges are dropped from the end
-    until the rest fits. prompt: the conversation ends with the user's turn; nothing is supervised.
+    image_lengths: positions of each of the conversation's pictures. max_length: whole exchanges are dropped from the
+    end until the rest fits. prompt: the conversation ends with the user's turn, and earlier answers may be empty, as a
+    model may have given none; nothing is supervised.
 
     Raises:
-        ConversationError: the conversation breaks the record's rules or the template cannot write it.
+        ConversationError: the conversation breaks the record's rules, the template cannot write it, or there is not
+            one length a picture.
         TooLong: its first exchange alone exceeds `max_length`.
     """
     if prompt:
-        if not conversation.turns:
-            raise ConversationError(f"conversation {conversation.id!r} has no turns; expected a user's turn")
+        _answered(conversation).check()
     else:
         conversation.check()
+    if len(image_lengths) != len(conversation.images):
+        raise ConversationError(
+            f"conversation {conversation.id!r} has {len(conversation.images)} pictures and {len(image_lengths)} "
+            "lengths were given for them; give one a picture"
+        )
     kept, dropped = conversation, 0
     while True:
         encoded = _encode_pieces(template.write(kept, prompt=prompt), tokenizer, image_lengths)
@@ -80,20 +86,33 @@ def encode(
         first = 3 if kept.turns[0].role == "system" else 2
         if prompt or len(kept.turns) <= first:
             raise TooLong(
-                f"conversation {conversation.id!r} takes {len(encoded.ids)} positions with its first exchange alone and "
-                f"the limit is {max_length}; raise max_length, or shorten it"
+                f"conversation {conversation.id!r} takes {len(encoded.ids)} positions with its first exchange alone "
+                f"and the limit is {max_length}; raise max_length, or shorten it"
             )
         kept, dropped = replace(kept, turns=kept.turns[:-2]), dropped + 1
-    if not prompt and all(label == IGNORE_INDEX for label in encoded.labels):
-        raise ConversationError(f"conversation {conversation.id!r}: nothing of it is supervised under {template.name}")
+    if prompt:
+        encoded.labels = [IGNORE_INDEX] * len(encoded.ids)
+    elif all(label == IGNORE_INDEX for label in encoded.labels):
+        raise ConversationError(
+            f"conversation {conversation.id!r}: nothing of it is supervised under {template.name}"
+        )
     return encoded
 
 
+def _answered(conversation: Conversation) -> Conversation:
+    """A prompt with words in every empty answer, so that the record's other rules can be checked."""
+    words = (Text("-"),)
+    return replace(
+        conversation,
+        turns=tuple(
+            replace(turn, parts=words) if turn.role == "assistant" and not turn.text.strip() else turn
+            for turn in conversation.turns
+        ),
+    )
+
+
 def _encode_pieces(pieces: Sequence[Piece], tokenizer: Any, image_lengths: Sequence[int]) -> Encoded:
-    ids = list(_prefix(tokenizer))
-    first = next((piece.text for piece in pieces if isinstance(piece, Written)), "")
-    if tokenizer.bos_token and first.startswith(tokenizer.bos_token) and isinstance(pieces[0], Written):
-        ids = []  # the template writes it itself
+    ids = [] if _writes_beginning(pieces, tokenizer) else list(_prefix(tokenizer))
     encoded = Encoded(ids, [IGNORE_INDEX] * len(ids), [], 0)
     chunk: list[Written] = []
     for piece in pieces:
@@ -108,6 +127,17 @@ def _encode_pieces(pieces: Sequence[Piece], tokenizer: Any, image_lengths: Seque
         encoded.labels += [IGNORE_INDEX] * length
     _append_chunk(encoded, chunk, tokenizer)
     return encoded
+
+
+def _writes_beginning(pieces: Sequence[Piece], tokenizer: Any) -> bool:
+    """Whether the template itself writes the beginning-of-sequence token; content that looks like it does not count."""
+    first = pieces[0]
+    return (
+        isinstance(first, Written)
+        and first.control
+        and bool(tokenizer.bos_token)
+        and first.text.startswith(tokenizer.bos_token)
+    )
 
 
 def _append_chunk(encoded: Encoded, chunk: Sequence[Written], tokenizer: Any) -> None:
@@ -134,15 +164,12 @@ def _tokens(text: str, tokenizer: Any, plain: bool = False) -> tuple[list[int], 
 
 
 def _labels(ids: Sequence[int], offsets: Sequence[tuple[int, int]], chunk: Sequence[Written]) -> list[int]:
-    """A token is learnt when it touches a supervised piece; one that covers nothing goes with the piece it stands in."""
-    labels = []
-    at, start = 0, 0  # the piece that holds the current token's last character, and where that piece begins
-    for token, (_, end) in zip(ids, offsets, strict=True):
-        while at < len(chunk) - 1 and end > start + len(chunk[at].text):
-            start += len(chunk[at].text)
-            at += 1
-        labels.append(token if chunk[at].supervised else IGNORE_INDEX)
-    return labels
+    """A token is learnt when it touches supervised text; one that covers nothing goes with the character after it."""
+    learnt = b"".join((b"\1" if piece.supervised else b"\0") * len(piece.text) for piece in chunk)
+    return [
+        token if learnt.find(1, start, max(end, start + 1)) >= 0 else IGNORE_INDEX
+        for token, (start, end) in zip(ids, offsets, strict=True)
+    ]
 
 
 def _forged(
@@ -153,13 +180,16 @@ def _forged(
     for piece in chunk:
         mine += [piece.control] * len(piece.text)
     return any(
-        token in special and not all(mine[start:end]) for token, (start, end) in zip(ids, offsets, strict=True)
+        token in special and not all(mine[start:end])
+        for token, (start, end) in zip(ids, offsets, strict=True)
     )
 
 
 def _tokens_in_runs(chunk: Sequence[Written], tokenizer: Any) -> tuple[list[int], list[tuple[int, int]]]:
-    """Tokenise a chunk whose content holds the text of special tokens: those of the template by id, the rest as text."""
-    names = {token.content: number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    """Tokenise a chunk whose content holds the text of special tokens: the template's by id, the rest as text."""
+    names = {
+        token.content: number for number, token in tokenizer.added_tokens_decoder.items() if token.special
+    }
     marks = re.compile("(" + "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True)) + ")")
     runs: list[tuple[str, bool]] = []
     for piece in chunk:
