@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llavakit.checkpoints.files import (
@@ -57,6 +57,7 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
     assert (tmp_path / "one").read_text() == "precious"
 
 
+@settings(deadline=None)
 @given(sizes=st.lists(st.integers(0, 12), min_size=1, max_size=8), shard=st.integers(1, 60))
 def test_any_shard_size_reads_back_the_same(tmp_path_factory, sizes, shard):
     folder = tmp_path_factory.mktemp("tensors")

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from transformers import DynamicCache, LlavaForConditionalGeneration
@@ -118,6 +118,7 @@ def test_pictures_of_equal_pixels_are_one_and_a_full_store_lets_the_longest_unus
     assert torch.equal(none_kept[0], first) and torch.equal(none_kept[1], second)
 
 
+@settings(deadline=None)
 @given(uses=st.lists(st.integers(0, 5), max_size=30), room=st.integers(0, 5))
 def test_a_shelf_keeps_the_last_used_that_fit(uses, room):
     shelf: Shelf[int] = Shelf(room * 4)

@@ -125,6 +125,22 @@ def test_the_names_are_those_of_the_hub(parts, tmp_path, tower):
     } <= files  # fmt: skip
 
 
+@pytest.mark.parametrize("language_model", ["llama", "llama_tied"])
+def test_rows_that_only_the_file_has_are_the_mean_row_which_is_never_the_best_answer(
+    parts, tmp_path, language_model
+):
+    model = compose(parts, "clip", language_model)
+    if language_model == "llama_tied":
+        model.tokenizer.add_tokens([f"<word {number}>" for number in range(200)])
+    model.save_pretrained(tmp_path / "saved")
+    tensors = load_file(tmp_path / "saved" / WEIGHTS)
+    for name in ("language_model.model.embed_tokens.weight", "language_model.lm_head.weight"):
+        if name in tensors:
+            own, added = tensors[name].split([model.vocabulary, len(tensors[name]) - model.vocabulary])
+            assert len(added) >= 2
+            torch.testing.assert_close(added, own.mean(0, keepdim=True).expand_as(added))
+
+
 def test_a_linear_projector_is_written_as_two_layers_that_compute_the_same(parts, tmp_path):
     model = compose(parts, "clip", "llama", projector="linear")
     model.save_pretrained(tmp_path / "saved")
