@@ -199,6 +199,6 @@ def test_requests_that_cannot_be_answered_are_named_by_their_place(llava):
     ]:
         with pytest.raises(LlavakitError, match=f"request 1: .*{words}"):
             generate(llava, [good, bad], max_new_tokens=2)
-    for settings in ({"temperature": -1.0}, {"top_p": 0.0}, {"max_new_tokens": 0}):
-        with pytest.raises(LlavakitError, match=next(iter(settings))):
-            generate(llava, [good], **settings)
+    for wrong in ({"temperature": -1.0}, {"top_p": 0.0}, {"max_new_tokens": 0}):
+        with pytest.raises(LlavakitError, match=next(iter(wrong))):
+            generate(llava, [good], **wrong)
