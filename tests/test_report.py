@@ -7,7 +7,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -129,6 +129,7 @@ def test_a_curve_survives_what_a_run_can_write() -> None:
                 assert "nan" not in html and "inf" not in html
 
 
+@settings(deadline=None)
 @given(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9))
 def test_ticks_cover_the_span_and_are_few(low: float, width: float) -> None:
     if low + width == low:
@@ -138,6 +139,7 @@ def test_ticks_cover_the_span_and_are_few(low: float, width: float) -> None:
     assert 2 <= len(marks) <= 14
 
 
+@settings(deadline=None)
 @given(st.floats(1e-9, 1e6), st.floats(1.01, 1e6))
 def test_logarithmic_ticks_cover_the_span(low: float, factor: float) -> None:
     marks = log_ticks(low, low * factor)

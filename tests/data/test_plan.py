@@ -22,6 +22,7 @@ def realistic(count: int, seed: int = 0, pictures: int = 576) -> list[int]:
     return (text + np.where(draw.random(count) < 0.94, pictures, 0)).astype(int).tolist()
 
 
+@settings(deadline=None)
 @given(lengths, st.integers(64, 200), st.integers(0, 2**40), st.integers(0, 5), st.integers(1, 50))
 def test_every_sample_stands_in_exactly_one_pack_and_fits(
     sizes: list[int], pack: int, seed: int, epoch: int, window: int
@@ -31,6 +32,7 @@ def test_every_sample_stands_in_exactly_one_pack_and_fits(
     assert all(samples and sum(sizes[i] for i in samples) <= pack for samples in packs)
 
 
+@settings(deadline=None)
 @given(lengths, st.integers(0, 100))
 def test_a_plan_is_a_pure_function(sizes: list[int], seed: int) -> None:
     assert plan_epoch(sizes, 64, seed, 3) == plan_epoch(np.array(sizes, np.int32), 64, seed, 3)  # type: ignore[arg-type]
@@ -80,6 +82,7 @@ def test_the_order_is_random() -> None:
     assert abs(np.corrcoef(place, sizes)[0, 1]) < 0.03
 
 
+@settings(deadline=None)
 @given(st.integers(0, 500), st.integers(0, 2**64 - 1))
 def test_shuffled_is_a_permutation(count: int, key: int) -> None:
     assert sorted(shuffled(count, key).tolist()) == list(range(count))
@@ -90,7 +93,7 @@ def test_a_sample_that_no_pack_can_hold_is_named() -> None:
         plan_epoch([5, 101, 7], 100, 0, 0)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(lengths.filter(bool), st.floats(0.1, 3.5), st.integers(64, 400), st.none() | st.integers(1, 9))
 def test_a_stage_draws_whole_epochs_then_a_share_of_one(
     sizes: list[int], epochs: float, batch: int, max_steps: int | None

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llavakit.model.llava import Llava
@@ -92,6 +92,7 @@ def test_frozen_parts_become_bfloat16_only_where_nothing_is_lost(model: Llava) -
     assert {p.dtype for p in model.vision_tower.parameters()} == {torch.float32}
 
 
+@settings(deadline=None)
 @given(st.integers(1, 500), st.floats(0, 0.9), st.sampled_from(["cosine", "constant"]))
 def test_the_rate_rises_then_falls_and_never_is_zero_or_above_its_peak(
     steps: int, warmup: float, kind: str
