@@ -87,6 +87,22 @@ def test_an_answer_is_the_same_alone_in_a_batch_and_streamed(llava, temperature)
     assert len(set(together)) > 3
 
 
+def test_rows_whose_answer_is_over_leave_and_the_others_go_on(llava, monkeypatch):
+    left = []
+    select = DynamicCache.batch_select_indices
+
+    def counted(self, rows):
+        left.append(len(rows))
+        return select(self, rows)
+
+    monkeypatch.setattr(DynamicCache, "batch_select_indices", counted)
+    llava.language_model.generation_config.eos_token_id = list(range(0, llava.vocabulary, 5))
+    requests = [request(seed, 1) for seed in range(10, 26)]
+    together = generate(llava, requests, max_new_tokens=16)
+    assert len(left) >= 2 and left == sorted(left, reverse=True)
+    assert [generate(llava, [one], max_new_tokens=16)[0] for one in requests] == together
+
+
 def test_answers_are_told_as_they_are_done_and_returned_in_order(llava):
     told: dict[int, str] = {}
     answers = generate(llava, mixed(), max_new_tokens=8, on_answer=told.__setitem__)
