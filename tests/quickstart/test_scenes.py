@@ -9,7 +9,18 @@ import pytest
 
 from llavakit.quickstart import questions
 from llavakit.quickstart.scenes import (
-    COLOURS, GLYPHS, NAMES, NUMBERS, PICTURE_SIZE, Thing, captions, draw_scene_plan, held_out, paint, scenes, tally,
+    COLOURS,
+    GLYPHS,
+    NAMES,
+    NUMBERS,
+    PICTURE_SIZE,
+    Thing,
+    captions,
+    draw_scene_plan,
+    held_out,
+    paint,
+    scenes,
+    tally,
 )  # fmt: skip
 
 
@@ -40,7 +51,7 @@ def test_boxes_lie_in_the_picture_and_apart() -> None:
         painted = np.zeros((PICTURE_SIZE, PICTURE_SIZE), dtype=int)
         for thing in scene.things:
             x, y, width, height = thing.box
-            assert 0 <= x and 0 <= y and x + width <= PICTURE_SIZE and y + height <= PICTURE_SIZE
+            assert x >= 0 and y >= 0 and x + width <= PICTURE_SIZE and y + height <= PICTURE_SIZE
             painted[y : y + height, x : x + width] += 1
         assert painted.max() == 1
 
@@ -80,7 +91,9 @@ def test_questions_have_one_true_answer() -> None:
     assert answers(questions.relation, [CAT, KEY])["Is the cat below the key?"] == "No"
     assert answers(questions.place, [CAT, KEY])["Where is the key?"] == "At the bottom right"
     assert answers(questions.presence_of_pair, [CAT, KEY])["Is there a blue cat?"] == "Yes"
-    assert "yes" not in {a.lower() for q, a in answers(questions.presence_of_pair, [CAT, KEY]).items() if "red cat" in q}
+    assert "yes" not in {
+        a.lower() for q, a in answers(questions.presence_of_pair, [CAT, KEY]).items() if "red cat" in q
+    }
     assert answers(questions.removed, [CAT, KEY]) == {
         "If the cat went away, what would be left?": "A key.", "If the key went away, what would be left?": "A cat.",
     }  # fmt: skip

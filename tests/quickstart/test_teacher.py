@@ -36,7 +36,9 @@ def test_every_kind_becomes_conversations_about_the_picture() -> None:
     made = generate(pictures, list(KINDS.values()), RuleTeacher(), seed=3)
     kinds = [conversation.meta["kind"] for conversation in made.conversations]
     assert kinds.count("conversation") == kinds.count("detail") == 40
-    assert {rejected.kind for rejected in made.rejected} <= {"reasoning"}  # scenes of one thing leave nothing to compare
+    assert {rejected.kind for rejected in made.rejected} <= {
+        "reasoning"
+    }  # scenes of one thing leave nothing to compare
     for conversation in made.conversations:
         conversation.check()
     again = generate(pictures, list(KINDS.values()), RuleTeacher(), seed=3, concurrency=1)
@@ -46,4 +48,8 @@ def test_every_kind_becomes_conversations_about_the_picture() -> None:
 def test_a_caption_that_does_not_explain_a_box_is_refused() -> None:
     picture = Annotated(1, "1.png", ("Two dogs in the snow.",), (Box("dog", (0.1, 0.1, 0.4, 0.4)),))
     with pytest.raises(LlavakitError, match="No caption says what colour the small dog at the top left has"):
-        asyncio.run(RuleTeacher().reply(TeacherRequest((Message("system", "Task: detail"), Message("user", symbols(picture))))))
+        asyncio.run(
+            RuleTeacher().reply(
+                TeacherRequest((Message("system", "Task: detail"), Message("user", symbols(picture))))
+            )
+        )

@@ -19,7 +19,9 @@ CAPTIONS = {
 }
 INSTANCES = {
     "images": CAPTIONS["images"],
-    "annotations": [{"id": 1, "image_id": 7, "category_id": 18, "bbox": [64, 120, 320, 240], "area": 1, "iscrowd": 0}],
+    "annotations": [
+        {"id": 1, "image_id": 7, "category_id": 18, "bbox": [64, 120, 320, 240], "area": 1, "iscrowd": 0}
+    ],
     "categories": [{"id": 18, "name": "dog"}],
 }
 

@@ -50,7 +50,9 @@ def test_good_replies_become_conversations_and_bad_ones_are_kept_with_their_reas
     assert teacher.asked == 5
 
 
-@pytest.mark.parametrize("reply", ["Answer:\nA\n===\nQuestion:\nB\n===", "Question:\nA\n===", "===", "Question: A\n==="])
+@pytest.mark.parametrize(
+    "reply", ["Answer:\nA\n===\nQuestion:\nB\n===", "Question:\nA\n===", "===", "Question: A\n==="]
+)
 def test_a_dialogue_out_of_form_is_unreadable(reply: str) -> None:
     with pytest.raises(Unreadable):
         read_dialogue(reply)

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
     from llavakit.model.session import ChatSession
 
-_HELP = "/image FILE shows a picture · /clear begins anew · /exit or Ctrl-D leaves · Ctrl-C breaks off an answer"
+_HELP = (
+    "/image FILE shows a picture · /clear begins anew · /exit or Ctrl-D leaves · Ctrl-C breaks off an answer"
+)
 
 
 def chat_command(
@@ -30,7 +32,8 @@ def chat_command(
         float, typer.Option(min=0.0, help="0 always takes the likeliest token; higher is freer.")
     ] = 0.0,
     top_p: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Draw from the likeliest tokens that reach this probability.")
+        float,
+        typer.Option(min=0.0, max=1.0, help="Draw from the likeliest tokens that reach this probability."),
     ] = 1.0,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="The longest answer, in tokens.")] = 256,
     seed: Annotated[int, typer.Option(help="Of the draws when the temperature is above 0.")] = 0,
@@ -93,7 +96,9 @@ def _converse(session: ChatSession, screen: Console, pictures: list[Path]) -> No
                 path = Path(rest.strip().strip("'\"")).expanduser()
                 width, height = open_picture(path).size
                 waiting.append(path)
-                screen.print(f"{path}: {width}x{height}, shown with your next question.", style="dim", markup=False)
+                screen.print(
+                    f"{path}: {width}x{height}, shown with your next question.", style="dim", markup=False
+                )
             elif command.startswith("/"):
                 screen.print(f"There is no {command}. {_HELP}", style="dim", markup=False, highlight=False)
             else:

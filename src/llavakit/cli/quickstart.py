@@ -13,13 +13,25 @@ from llavakit.errors import LlavakitError
 def quickstart_command(
     changes: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the packaged recipe `quickstart`, as for `llavakit train`."),
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="Changes to the packaged recipe `quickstart`, as for `llavakit train`.",
+        ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for everything that is made; must be empty or absent.")] = Path("runs/quickstart"),
-    seed: Annotated[int, typer.Option(help="Another seed draws other scenes and starts from another projector.")] = 0,
-    short: Annotated[bool, typer.Option("--short", help="A few steps only, to see that everything works; learns nothing.")] = False,
+    out: Annotated[
+        Path, typer.Option(help="Folder for everything that is made; must be empty or absent.")
+    ] = Path("runs/quickstart"),
+    seed: Annotated[
+        int, typer.Option(help="Another seed draws other scenes and starts from another projector.")
+    ] = 0,
+    short: Annotated[
+        bool, typer.Option("--short", help="A few steps only, to see that everything works; learns nothing.")
+    ] = False,
     pretrain: Annotated[
-        bool, typer.Option("--pretrain", help="Instead, train the tower and the language model that come with the package.")
+        bool,
+        typer.Option(
+            "--pretrain", help="Instead, train the tower and the language model that come with the package."
+        ),
     ] = False,
 ) -> None:
     """Make data, train a small LLaVA on it and measure what it sees: no hub, no GPU, no key, a few minutes.
@@ -44,7 +56,9 @@ def _demonstrate(out: Path, seed: int, short: bool, changes: list[str]) -> None:
     console = Console()
     amounts = SHORT if short else Amounts()
     with TrainingView(console) as view:
-        outcome = run_demo(out, amounts=amounts, seed=seed, overrides=changes, listener=view, chapter=console.rule)
+        outcome = run_demo(
+            out, amounts=amounts, seed=seed, overrides=changes, listener=view, chapter=console.rule
+        )
     report = write_page(outcome)
     tasks = list(outcome.results()["questions"])
     table = Table("exact answers on unseen scenes", *tasks)
@@ -67,9 +81,15 @@ def _pretrain(out: Path, short: bool) -> None:
 
     console = Console()
     tower = TowerTraining(steps=3) if short else TowerTraining()
-    language = LanguageTraining(steps=3) if short else LanguageTraining()
+    language = LanguageTraining(phases=(("lookups", 1), ("questions", 1))) if short else LanguageTraining()
     made = pretrain(out, tower, language, lambda line: console.print(line, highlight=False))
     if made["bytes"] > MOST_BYTES:
-        raise LlavakitError(f"The weights in {out} hold {made['bytes']} bytes; the package ships at most {MOST_BYTES}.")
-    console.print(f"Wrote {out}. To use them: llavakit quickstart model.vision_tower={out}/vision_tower "
-                  f"model.language_model={out}/language_model --out runs/other", highlight=False, soft_wrap=True)
+        raise LlavakitError(
+            f"The weights in {out} hold {made['bytes']} bytes; the package ships at most {MOST_BYTES}."
+        )
+    console.print(
+        f"Wrote {out}. To use them: llavakit quickstart model.vision_tower={out}/vision_tower "
+        f"model.language_model={out}/language_model --out runs/other",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -67,7 +67,9 @@ def put(exam: Sequence[Question], condition: Condition, ask: Ask) -> list[str]:
     elif condition == "shuffled":
         for task in dict.fromkeys(question.task for question in exam):
             places = [place for place, question in enumerate(exam) if question.task == task]
-            for here, there in zip(places, places[len(places) // 2 :] + places[: len(places) // 2], strict=True):
+            for here, there in zip(
+                places, places[len(places) // 2 :] + places[: len(places) // 2], strict=True
+            ):
                 pictures[here] = exam[there].image
     return ask([(question.question, picture) for question, picture in zip(exam, pictures, strict=True)])
 

@@ -31,6 +31,7 @@ from llavakit.quickstart.materials import Amounts, Materials, make_materials
 from llavakit.recipe import Recipe, load_recipe
 from llavakit.training.events import Listener, nobody
 
+USUAL = Amounts()
 SHORT = Amounts(training=60, validation=8, questions=16)
 CONDITIONS: dict[str, Condition] = {"scores": "shown", "blind": "hidden", "shuffled": "shuffled"}
 
@@ -73,7 +74,7 @@ class Outcome:
 def run_demo(
     folder: Path,
     *,
-    amounts: Amounts = Amounts(),
+    amounts: Amounts = USUAL,
     seed: int = 0,
     overrides: Sequence[str] = (),
     listener: Listener = nobody,
@@ -97,14 +98,18 @@ def run_demo(
     recipe = recipe_for(folder / "materials", seed, overrides)
     clock.lap("materials")
     chapter("Stage 1 aligns the projector, stage 2 tunes on instructions")
-    whole = training.run(recipe, folder / "run", listener)
+    whole = training.run(recipe, folder / "run", listener, indexes=folder / "indexes")
     clock.lap("both stages")
     chapter("Stage 2 again without stage 1, to see what stage 1 is worth")
-    alone = training.run(recipe.model_copy(update={"stages": recipe.stages[1:]}), folder / "run_no_stage1", listener)
+    alone = training.run(
+        recipe.model_copy(update={"stages": recipe.stages[1:]}), folder / "run_no_stage1", listener
+    )
     clock.lap("without stage 1")
     chapter("Examining on scenes never trained on")
     tuned = Llava.from_pretrained(whole.checkpoints[-1])
-    examined = {heading: examine(tuned, materials.exam, condition) for heading, condition in CONDITIONS.items()}
+    examined = {
+        heading: examine(tuned, materials.exam, condition) for heading, condition in CONDITIONS.items()
+    }
     examined["stage1_only"] = examine(Llava.from_pretrained(whole.checkpoints[0]), materials.exam, "shown")
     examined["no_stage1"] = examine(Llava.from_pretrained(alone.checkpoints[-1]), materials.exam, "shown")
     clock.lap("examination")
@@ -118,7 +123,10 @@ def recipe_for(materials: Path, seed: int, overrides: Sequence[str]) -> Recipe:
     """The packaged recipe with this folder's files in the place of its own."""
     paths = [f"seed={seed}"]
     for stage, name in enumerate(("align", "instruct")):
-        for key, part in ((f"stages.{stage}.data.0", "training"), (f"stages.{stage}.validation.data.0", "validation")):
+        for key, part in (
+            (f"stages.{stage}.data.0", "training"),
+            (f"stages.{stage}.validation.data.0", "validation"),
+        ):
             paths += [f"{key}.path={materials / f'{name}_{part}.json'}", f"{key}.images={materials}"]
     return load_recipe("quickstart", [*paths, *overrides])
 

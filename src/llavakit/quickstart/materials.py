@@ -23,7 +23,7 @@ from llavakit.quickstart.scenes import COLOURS, NAMES, NUMBERS, PICTURE_SIZE, Sc
 from llavakit.quickstart.teacher import RuleTeacher
 from llavakit.synthesis.context import read_coco
 from llavakit.synthesis.generate import Rejected, caption_pairs, generate
-from llavakit.synthesis.kinds import KINDS
+from llavakit.synthesis.kinds import DETAIL_QUESTIONS, KINDS
 
 TASKS = {
     "presence": questions.presence,
@@ -37,7 +37,7 @@ TASKS = {
 class Amounts:
     """How much of everything: pictures for training, for validation, and questions a task in the examination."""
 
-    training: int = 3000
+    training: int = 2000
     validation: int = 100
     questions: int = 240
 
@@ -58,7 +58,8 @@ def make_materials(folder: Path, amounts: Amounts, seed: int) -> Materials:
         answers = generate(pictures, list(KINDS.values()), RuleTeacher(), seed=seed)
         rejected += answers.rejected
         write_llava(answers.conversations, folder / f"instruct_{part}.json")
-        write_llava(caption_pairs(pictures, seed=seed), folder / f"align_{part}.json")
+        pairs = caption_pairs(pictures, seed=seed, questions=DETAIL_QUESTIONS[:2])
+        write_llava(pairs, folder / f"align_{part}.json")
     return Materials(folder, tuple(rejected), tuple(write_exam(folder, amounts.questions, seed)))
 
 
@@ -82,7 +83,9 @@ def annotate(folder: Path, part: str, drawn: Iterable[tuple[Scene, random.Random
             })  # fmt: skip
     categories = [{"id": number, "name": name} for number, name in enumerate(NAMES, 1)]
     _dump(folder / f"captions_{part}.json", {"images": images, "annotations": written})
-    _dump(folder / f"instances_{part}.json", {"images": images, "annotations": boxed, "categories": categories})
+    _dump(
+        folder / f"instances_{part}.json", {"images": images, "annotations": boxed, "categories": categories}
+    )
 
 
 def write_exam(folder: Path, each: int, seed: int) -> list[Question]:
@@ -97,7 +100,11 @@ def write_exam(folder: Path, each: int, seed: int) -> list[Question]:
             wanted = balance(task, each // 2)
             for scene, rng in scenes(f"{seed}/exam/{task}/{novel}", 80 * each, novel=novel):
                 asked = write(scene.things, rng)
-                if asked is None or not wanted.get(asked[1], 0) or (novel and not concerns(scene, task, asked[0])):
+                if (
+                    asked is None
+                    or not wanted.get(asked[1], 0)
+                    or (novel and not concerns(scene, task, asked[0]))
+                ):
                     continue
                 wanted[asked[1]] -= 1
                 name = f"exam/{task}-{len(exam):05d}.png"
@@ -117,7 +124,12 @@ def concerns(scene: Scene, task: str, question: str) -> bool:
 
 def balance(task: str, number: int) -> dict[str, int]:
     """How many questions are wanted for every answer."""
-    answers = {"presence": ("Yes", "No"), "relation": ("Yes", "No"), "counting": NUMBERS[1:], "colour": tuple(COLOURS)}
+    answers = {
+        "presence": ("Yes", "No"),
+        "relation": ("Yes", "No"),
+        "counting": NUMBERS[1:],
+        "colour": tuple(COLOURS),
+    }
     return {answer: number // len(answers[task]) for answer in answers[task]}
 
 

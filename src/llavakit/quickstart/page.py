@@ -13,7 +13,18 @@ from typing import Any
 from llavakit.evaluation.exam import Score
 from llavakit.quickstart.demo import Outcome
 from llavakit.report import (
-    Asked, Html, Section, Shown, details, figures, join, line_chart, page, paragraph, samples_grid, table,
+    Asked,
+    Html,
+    Section,
+    Shown,
+    details,
+    figures,
+    join,
+    line_chart,
+    page,
+    paragraph,
+    samples_grid,
+    table,
 )  # fmt: skip
 
 HEADINGS = {
@@ -36,7 +47,9 @@ def write_page(outcome: Outcome) -> Path:
     sections = [
         Section("Does it look?", scores(outcome, results), NOTE),
         Section("Learning", curves(outcome)),
-        Section("Pictures, questions, answers", pictures(outcome), "The first of every task, right and wrong."),
+        Section(
+            "Pictures, questions, answers", pictures(outcome), "The first of every task, right and wrong."
+        ),
         Section("What was skipped", skipped(outcome)),
         Section("Time", figures({name: f"{value:.0f} s" for name, value in outcome.seconds.items()})),
     ]
@@ -50,8 +63,8 @@ def write_page(outcome: Outcome) -> Path:
 
 
 NOTE = (
-    "The share of exactly right answers, with its 95 % interval. Half of every task's questions are about scenes with an "
-    "object and a colour that never stood together in training; the row of held-out pairs counts those alone."
+    "The share of exactly right answers, with its 95 % interval. Half of every task's questions are about scenes "
+    "with an object and a colour that never stood together in training; the row of held-out pairs counts those alone."
 )
 
 
@@ -114,7 +127,10 @@ def skipped(outcome: Outcome) -> Html:
     rejected = outcome.materials.rejected
     kinds = sorted({(one.kind, one.reason) for one in rejected})
     rows: list[list[object]] = [
-        [f"teacher's {kind} replies: {reason}", sum((one.kind, one.reason) == (kind, reason) for one in rejected)]
+        [
+            f"teacher's {kind} replies: {reason}",
+            sum((one.kind, one.reason) == (kind, reason) for one in rejected),
+        ]
         for kind, reason in kinds
     ]
     for name, run in outcome.runs.items():
@@ -122,7 +138,11 @@ def skipped(outcome: Outcome) -> Html:
             for what in ("skipped", "cut", "noted"):
                 rows.append([f"training {name}, stage {stage['name']}: conversations {what}", stage[what]])
     listed = [[one.image, one.kind, one.reason] for one in rejected]
-    which = details(f"All {len(listed)} replies", table(["picture", "kind", "reason"], listed)) if listed else Html("")
+    which = (
+        details(f"All {len(listed)} replies", table(["picture", "kind", "reason"], listed))
+        if listed
+        else Html("")
+    )
     explained = paragraph(
         "A scene of a single thing leaves nothing to compare, so the rule-based teacher writes no question that takes "
         "reasoning about it; its empty reply is counted here and becomes no data."

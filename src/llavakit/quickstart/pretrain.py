@@ -34,7 +34,9 @@ def pretrain(
         LlavakitError: `folder` holds something already.
     """
     if folder.exists() and any(folder.iterdir()):
-        raise LlavakitError(f"{folder} is not empty; choose another folder with --out so that no weights are overwritten.")
+        raise LlavakitError(
+            f"{folder} is not empty; choose another folder with --out so that no weights are overwritten."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     train_tower(tower, folder / "vision_tower", say)
@@ -45,7 +47,17 @@ def pretrain(
         "language_seconds": round(time.monotonic() - between, 1),
         "bytes": sum(path.stat().st_size for path in folder.glob("*/model.safetensors")),
     }
-    versions = {"torch": torch.__version__, "transformers": transformers.__version__, "python": platform.python_version()}
-    record = {"tower": asdict(tower), "language": asdict(language), "threads": torch.get_num_threads(), **versions, **made}
+    versions = {
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+    }
+    record = {
+        "tower": asdict(tower),
+        "language": asdict(language),
+        "threads": torch.get_num_threads(),
+        **versions,
+        **made,
+    }
     (folder / "made.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
     return made

@@ -1,9 +1,10 @@
 """The small vision tower that stands in for CLIP: trained against the words of captions.
 
 CLIP learns which caption belongs to which picture. In a few minutes of two cores that yields one vector a picture and
-little about places, so this tower hears its words closer to where they hold: at every position a sigmoid loss (SigLIP's,
-with words in the place of captions) says which words of the captions' phrases are true there. A phrase holds at the
-position where the centre of its box lies. The result is an ordinary `CLIPVisionModel` folder, saved in float16.
+little about places, so this tower hears its words closer to where they hold: at every position a sigmoid loss
+(SigLIP's, with words in the place of captions) says which words of the captions' phrases are true there. A phrase
+holds at the position where the centre of its box lies. The result is an ordinary `CLIPVisionModel` folder, saved in
+float16.
 
 This room trains the tower alone. It knows nothing of language models or of LLaVA.
 """
@@ -22,7 +23,16 @@ import torch
 from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from llavakit.quickstart.scenes import COLOURS, COLUMNS, NAMES, PICTURE_SIZE, ROWS, Scene, draw_scene_plan, paint
+from llavakit.quickstart.scenes import (
+    COLOURS,
+    COLUMNS,
+    NAMES,
+    PICTURE_SIZE,
+    ROWS,
+    Scene,
+    draw_scene_plan,
+    paint,
+)
 
 # B pictures, P positions, K words, V width of the tower; N C H W pixels
 PATCH = 16
@@ -40,7 +50,7 @@ PROCESSOR = {
 
 @dataclass(frozen=True, slots=True)
 class TowerTraining:
-    steps: int = 9000
+    steps: int = 5000
     pictures: int = 64
     width: int = 160
     layers: int = 5
@@ -76,10 +86,15 @@ def batches(plan: TowerTraining) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     while True:
         scenes = [draw_scene_plan(rng) for _ in range(plan.pictures)]
         pixels = np.stack([(paint(scene) - mean) / std for scene in scenes]).transpose(0, 3, 1, 2)
-        yield torch.from_numpy(np.ascontiguousarray(pixels)), torch.stack([word_targets(scene) for scene in scenes])
+        yield (
+            torch.from_numpy(np.ascontiguousarray(pixels)),
+            torch.stack([word_targets(scene) for scene in scenes]),
+        )
 
 
-def optimizers(module: nn.Module, *, muon: float, adam: float, weight_decay: float, hidden: Callable[[str], bool]):
+def optimizers(
+    module: nn.Module, *, muon: float, adam: float, weight_decay: float, hidden: Callable[[str], bool]
+) -> list[torch.optim.Optimizer]:
     """Muon for the hidden matrices, AdamW for embeddings, heads, norms and biases."""
     named = list(module.named_parameters())
     matrices = [p for name, p in named if p.ndim == 2 and hidden(name)]
@@ -91,10 +106,10 @@ def optimizers(module: nn.Module, *, muon: float, adam: float, weight_decay: flo
     ]
 
 
-def rate(step: int, steps: int) -> float:
-    """Warm-up over 2 % of the steps, level to 40 %, then down a line to zero: a factor in 0..1."""
+def rate(step: int, steps: int, level: float = 0.4) -> float:
+    """Warm-up over 2 % of the steps, level up to a share of them, then down a line to zero: a factor in 0..1."""
     done = step / steps
-    return min(1.0, done / 0.02, (1 - done) / 0.6)
+    return min(1.0, done / 0.02, (1 - done) / (1 - level))
 
 
 def train_tower(plan: TowerTraining, folder: Path, say: Callable[[str], None]) -> None:
@@ -121,13 +136,17 @@ def train_tower(plan: TowerTraining, folder: Path, say: Callable[[str], None]) -
             norm = post_norm(tower)
             # LLaVA reads the layer before the last, so that one is taught to speak in words as well.
             logits = [head(norm(states[layer])[:, 1:]).float() for layer in (-1, -2)]
-        loss = sum(nn.functional.binary_cross_entropy_with_logits(l, targets_BPK, reduction="sum") for l in logits)
+        losses = [
+            nn.functional.binary_cross_entropy_with_logits(said, targets_BPK, reduction="sum")
+            for said in logits
+        ]
+        loss = torch.stack(losses).sum()
         (loss / (2 * plan.pictures)).backward()
         for optim in optims:
             optim.step()
             optim.zero_grad()
         if step % 100 == 0 or step == plan.steps - 1:
-            found = [word_accuracy(l, targets_BPK) for l in logits]
+            found = [word_accuracy(said, targets_BPK) for said in logits]
             say(
                 f"tower step {step} loss {loss.item() / (2 * plan.pictures):.3f} last {found[0]} before it {found[1]} "
                 f"{time.monotonic() - started:.0f}s"
@@ -143,14 +162,14 @@ def train_tower(plan: TowerTraining, folder: Path, say: Callable[[str], None]) -
 def settle(tower: CLIPVisionModel, pictures: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> None:
     """Divide everything that is written into the residual stream by its spread at the layer that LLaVA reads.
 
-    Every block reads the stream through a layer norm, which does not care about its scale, so the tower computes the same
-    up to that scale; its features then come out of unit size, as a projector expects them.
+    Every block reads the stream through a layer norm, which does not care about its scale, so the tower computes the
+    same up to that scale; its features then come out of unit size, as a projector expects them.
     """
     pixels_NCHW, _ = next(pictures)
     spread = tower(pixels_NCHW, output_hidden_states=True).hidden_states[-2].std()
     for name, parameter in tower.named_parameters():
         if "pre_layrnorm" in name or "out_proj" in name or "fc2" in name:
-            parameter /= spread
+            parameter.div_(spread)
 
 
 def post_norm(tower: nn.Module) -> nn.Module:

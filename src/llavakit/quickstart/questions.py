@@ -13,13 +13,27 @@ import random
 from collections.abc import Callable, Sequence
 
 from llavakit.quickstart.scenes import (
-    COLOURS, COLUMNS, MOST_THINGS, NAMES, NUMBERS, PICTURE_SIZE, PLURALS, ROWS, Thing, article, join, sentence, tally,
+    COLOURS,
+    COLUMNS,
+    MOST_THINGS,
+    NAMES,
+    NUMBERS,
+    PICTURE_SIZE,
+    PLURALS,
+    ROWS,
+    Thing,
+    article,
+    join,
+    sentence,
+    tally,
 )  # fmt: skip
 
 Asked = tuple[str, str]
 Writer = Callable[[Sequence[Thing], random.Random], Asked | None]
 
-APART = PICTURE_SIZE / 6  # centres closer than this along a direction are neither left nor right, above nor below
+APART = (
+    PICTURE_SIZE / 6
+)  # centres closer than this along a direction are neither left nor right, above nor below
 
 
 def unique(things: Sequence[Thing]) -> list[Thing]:
@@ -29,7 +43,7 @@ def unique(things: Sequence[Thing]) -> list[Thing]:
 
 
 def presence(things: Sequence[Thing], rng: random.Random) -> Asked | None:
-    """"Is there a cat?", yes and no equally often."""
+    """ "Is there a cat?", yes and no equally often."""
     shown = {thing.name for thing in things}
     yes = rng.random() < 0.5
     name = rng.choice(sorted(shown) if yes else [n for n in NAMES if n not in shown])
@@ -38,7 +52,7 @@ def presence(things: Sequence[Thing], rng: random.Random) -> Asked | None:
 
 
 def presence_of_pair(things: Sequence[Thing], rng: random.Random) -> Asked | None:
-    """"Is there a red cat?"; the false ones swap the colour or the name of something shown."""
+    """ "Is there a red cat?"; the false ones swap the colour or the name of something shown."""
     thing = rng.choice(list(things))
     name, colour = thing.name, thing.colour
     pairs = {(other.name, other.colour) for other in things}
@@ -56,7 +70,9 @@ def colour(things: Sequence[Thing], rng: random.Random) -> Asked | None:
     if not candidates:
         return None
     thing = rng.choice(candidates)
-    return rng.choice(("What colour is the {}?", "Which colour does the {} have?")).format(thing.name), thing.colour
+    return rng.choice(("What colour is the {}?", "Which colour does the {} have?")).format(
+        thing.name
+    ), thing.colour
 
 
 def counting(things: Sequence[Thing], rng: random.Random) -> Asked | None:
@@ -77,7 +93,10 @@ def counting_colour(things: Sequence[Thing], rng: random.Random) -> Asked | None
 def directions(a: Thing, b: Thing) -> list[tuple[str, str]]:
     """The directions in which `a` clearly lies from `b`, each with its opposite."""
     found = []
-    for axis, words, thirds in ((0, ("to the left of", "to the right of"), COLUMNS), (1, ("above", "below"), ROWS)):
+    for axis, words, thirds in (
+        (0, ("to the left of", "to the right of"), COLUMNS),
+        (1, ("above", "below"), ROWS),
+    ):
         third_a, third_b = ((t.column if axis == 0 else t.row) for t in (a, b))
         if third_a == third_b or abs(a.centre[axis] - b.centre[axis]) < APART:
             continue
@@ -86,8 +105,10 @@ def directions(a: Thing, b: Thing) -> list[tuple[str, str]]:
 
 
 def relation(things: Sequence[Thing], rng: random.Random) -> Asked | None:
-    """"Is the cat to the left of the key?", yes and no equally often, only where it is clear."""
-    pairs = [(a, b, way) for a in unique(things) for b in unique(things) if a is not b for way in directions(a, b)]
+    """ "Is the cat to the left of the key?", yes and no equally often, only where it is clear."""
+    pairs = [
+        (a, b, way) for a in unique(things) for b in unique(things) if a is not b for way in directions(a, b)
+    ]
     if not pairs:
         return None
     a, b, way = rng.choice(pairs)
@@ -107,7 +128,9 @@ def at_place(things: Sequence[Thing], rng: random.Random) -> Asked | None:
     thing = rng.choice(list(things))
     if sum(other.place == thing.place for other in things) > 1:
         return None
-    return f"What is at the {thing.place}?", sentence(f"{article(thing.colour)} {thing.colour} {thing.name}")[:-1]
+    return f"What is at the {thing.place}?", sentence(f"{article(thing.colour)} {thing.colour} {thing.name}")[
+        :-1
+    ]
 
 
 def of_colour(things: Sequence[Thing], rng: random.Random) -> Asked | None:
@@ -129,11 +152,15 @@ def kinds(things: Sequence[Thing], rng: random.Random) -> Asked | None:
     return "What do you see?", sentence(tally(things))
 
 
-def detail(things: Sequence[Thing], rng: random.Random) -> Asked | None:
+def detail(things: Sequence[Thing], rng: random.Random) -> Asked:
     """Everything in reading order, with size, colour and place."""
     question = rng.choice(("Describe the picture in detail.", "Describe everything that you see."))
+    return question, describe(things)
+
+
+def describe(things: Sequence[Thing]) -> str:
     ordered = sorted(things, key=lambda t: (ROWS.index(t.row), COLUMNS.index(t.column)))
-    return question, sentence(join([f"{thing.phrase} at the {thing.place}" for thing in ordered]))
+    return sentence(join([f"{thing.phrase} at the {thing.place}" for thing in ordered]))
 
 
 def higher(things: Sequence[Thing], rng: random.Random) -> Asked | None:

@@ -71,7 +71,7 @@ class Thing:
 
     @property
     def place(self) -> str:
-        """"top left" ... "bottom right"; the very centre is "middle centre"."""
+        """ "top left" ... "bottom right"; the very centre is "middle centre"."""
         return f"{self.row} {self.column}"
 
     @property
@@ -153,7 +153,9 @@ def _near(rng: random.Random, colour: tuple[int, int, int], spread: int) -> tupl
 def _font_files() -> tuple[str, dict[str, str]]:
     root = files("fontawesomefree") / "static" / "fontawesomefree"
     icons = json.loads((root / "metadata" / "icons.json").read_text("utf-8"))
-    return str(root / "webfonts" / "fa-solid-900.ttf"), {name: icons[glyph]["unicode"] for name, glyph in GLYPHS.items()}
+    return str(root / "webfonts" / "fa-solid-900.ttf"), {
+        name: icons[glyph]["unicode"] for name, glyph in GLYPHS.items()
+    }
 
 
 @lru_cache(maxsize=len(NAMES) * 24)
@@ -165,7 +167,9 @@ def _glyph(name: str, extent: int) -> np.ndarray:
     ImageDraw.Draw(canvas).text((40, 40), chr(int(codes[name], 16)), fill=255, font=font)
     ink = canvas.crop(canvas.getbbox())
     scale = extent / max(ink.size)
-    ink = ink.resize((max(1, round(ink.width * scale)), max(1, round(ink.height * scale))), Image.Resampling.LANCZOS)
+    ink = ink.resize(
+        (max(1, round(ink.width * scale)), max(1, round(ink.height * scale))), Image.Resampling.LANCZOS
+    )
     return np.asarray(ink, dtype=np.float32) / 255
 
 
@@ -175,7 +179,9 @@ def paint(scene: Scene) -> np.ndarray:
     a, b = (np.asarray(colour, dtype=np.float32) for colour in (first, second))
     ramp = np.linspace(0, 1, PICTURE_SIZE, dtype=np.float32)[:, None] * (0.0 if kind == "plain" else 1.0)
     line = a + (b - a) * ramp
-    canvas = np.broadcast_to(line[:, None] if kind == "down" else line[None], (PICTURE_SIZE, PICTURE_SIZE, 3)).copy()
+    canvas = np.broadcast_to(
+        line[:, None] if kind == "down" else line[None], (PICTURE_SIZE, PICTURE_SIZE, 3)
+    ).copy()
     for thing, shade in zip(scene.things, scene.shades, strict=True):
         x, y, width, height = thing.box
         cover = _glyph(thing.name, max(width, height))[..., None]
@@ -204,11 +210,14 @@ def captions(scene: Scene, rng: random.Random) -> list[str]:
 
 
 def tally(things: Sequence[Thing]) -> str:
-    """"two cats and a key": kinds with their counts, in the order of first mention."""
+    """ "two cats and a key": kinds with their counts, in the order of first mention."""
     kinds = list(dict.fromkeys(thing.name for thing in things))
     counts = [sum(thing.name == kind for thing in things) for kind in kinds]
     return join(
-        [f"{article(kind)} {kind}" if n == 1 else f"{NUMBERS[n]} {PLURALS[kind]}" for kind, n in zip(kinds, counts, strict=True)]
+        [
+            f"{article(kind)} {kind}" if n == 1 else f"{NUMBERS[n]} {PLURALS[kind]}"
+            for kind, n in zip(kinds, counts, strict=True)
+        ]
     )
 
 

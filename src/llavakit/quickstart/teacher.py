@@ -1,8 +1,8 @@
 """A teacher made of rules, behind the interface of every teacher.
 
-It gets what a language model would get, a system prompt and a picture's captions and boxes as text, and nothing else. It
-works out which things there are (the boxes say what and where, the captions say of which colour) and writes the reply
-in the form that the prompt asks for. It can read the captions that `scenes` writes; others it refuses.
+It gets what a language model would get, a system prompt and a picture's captions and boxes as text, and nothing else.
+It works out which things there are (the boxes say what and where, the captions say of which colour) and writes the
+reply in the form that the prompt asks for. It can read the captions that `scenes` writes; others it refuses.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import random
 import re
 
 from llavakit.errors import LlavakitError
-from llavakit.quickstart.questions import REASONING, detail, dialogue
+from llavakit.quickstart.questions import REASONING, describe, dialogue
 from llavakit.quickstart.scenes import COLOURS, COLUMNS, PICTURE_SIZE, ROWS, Thing
 from llavakit.synthesis.teacher import TeacherReply, TeacherRequest
 
 TURNS = 8
 MENTION = re.compile(
-    rf"\ban? (small|large) ({'|'.join(COLOURS)}) (\w+) at the ({'|'.join(ROWS)}) ({'|'.join(COLUMNS)})", re.IGNORECASE
+    rf"\ban? (small|large) ({'|'.join(COLOURS)}) (\w+) at the ({'|'.join(ROWS)}) ({'|'.join(COLUMNS)})",
+    re.IGNORECASE,
 )
 BOX = re.compile(r"^(\w+): \[([\d., ]+)\]$", re.MULTILINE)
 
@@ -33,13 +34,17 @@ class RuleTeacher:
         things = understand(context)
         kind = system.partition("\n")[0].removeprefix("Task: ")
         if kind == "detail":
-            text = detail(things, rng)[1]
+            text = describe(things)
         elif kind == "conversation":
             text = blocks(dialogue(things, rng, TURNS))
         elif kind == "reasoning":
-            text = blocks([asked for writer in REASONING.values() if (asked := writer(things, rng)) is not None])
+            text = blocks(
+                [asked for writer in REASONING.values() if (asked := writer(things, rng)) is not None]
+            )
         else:
-            raise LlavakitError(f"The rule-based teacher was asked for {kind!r}; it writes conversation, detail and reasoning.")
+            raise LlavakitError(
+                f"The rule-based teacher was asked for {kind!r}; it writes conversation, detail and reasoning."
+            )
         return TeacherReply(text, self.name)
 
 
@@ -51,7 +56,9 @@ def understand(context: str) -> list[Thing]:
         LlavakitError: a box that no caption explains.
     """
     captions, _, boxes = context.partition("\n\n")
-    mentions = [tuple(word.lower() for word in found) for found in MENTION.findall(captions.partition("\n")[0])]
+    mentions = [
+        tuple(word.lower() for word in found) for found in MENTION.findall(captions.partition("\n")[0])
+    ]
     things = []
     for name, corners in BOX.findall(boxes):
         left, top, right, bottom = (round(float(value) * PICTURE_SIZE) for value in corners.split(","))

@@ -38,7 +38,9 @@ class Annotated:
 
 def symbols(picture: Annotated) -> str:
     """The captions and boxes as the text that stands for the picture before a text-only teacher."""
-    boxes = [f"{box.category}: [{', '.join(f'{value:.3f}' for value in box.corners)}]" for box in picture.boxes]
+    boxes = [
+        f"{box.category}: [{', '.join(f'{value:.3f}' for value in box.corners)}]" for box in picture.boxes
+    ]
     return "\n".join(picture.captions) + "\n\n" + "\n".join(boxes)
 
 
@@ -85,5 +87,7 @@ def _load(path: Path) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise LlavakitError(f"{path} is not whole JSON ({error}); fetch or write the file again.") from error
     if not isinstance(content, dict):
-        raise LlavakitError(f"{path} holds a JSON {type(content).__name__}; a COCO annotations file is an object.")
+        raise LlavakitError(
+            f"{path} holds a JSON {type(content).__name__}; a COCO annotations file is an object."
+        )
     return content

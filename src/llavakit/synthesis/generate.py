@@ -1,8 +1,8 @@
 """From annotated pictures to conversations, by way of a teacher.
 
 For every picture and kind the teacher is asked once; its reply is read in the form the prompt asked for and becomes a
-`Conversation` with the picture before the first question. A reply that was cut or cannot be read is kept with its reason
-and counted; it never becomes data.
+`Conversation` with the picture before the first question. A reply that was cut or cannot be read is kept with its
+reason and counted; it never becomes data.
 """
 
 from __future__ import annotations
@@ -35,7 +35,12 @@ class Generated:
 
 
 def generate(
-    pictures: Sequence[Annotated], kinds: Sequence[Kind], teacher: Teacher, *, seed: int = 0, concurrency: int = 16
+    pictures: Sequence[Annotated],
+    kinds: Sequence[Kind],
+    teacher: Teacher,
+    *,
+    seed: int = 0,
+    concurrency: int = 16,
 ) -> Generated:
     """Ask the teacher for every kind of data about every picture.
 
@@ -87,7 +92,9 @@ def caption_pairs(
     return pairs
 
 
-def conversation(name: str, image: str, spoken: Sequence[tuple[str, str]], meta: dict[str, str]) -> Conversation:
+def conversation(
+    name: str, image: str, spoken: Sequence[tuple[str, str]], meta: dict[str, str]
+) -> Conversation:
     """Questions and answers about one picture as a record, the picture on its own line before the first question."""
     turns = []
     for number, (question, answer) in enumerate(spoken):

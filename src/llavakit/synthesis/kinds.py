@@ -1,8 +1,8 @@
 """The three kinds of instruction data, with the prompt that asks for each and the way its reply is read.
 
 LLaVA's three (section 3 of the paper): a conversation of several questions, a detailed description, and one question
-that takes reasoning. A dialogue comes back as blocks of `Question:` and `Answer:` parted by lines of `===`; a description
-comes back as it is, and its question is drawn from a list.
+that takes reasoning. A dialogue comes back as blocks of `Question:` and `Answer:` parted by lines of `===`; a
+description comes back as it is, and its question is drawn from a list.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ class Kind:
         return [(rng.choice(DETAIL_QUESTIONS), reply.strip())]
 
 
-KINDS = {kind.name: kind for kind in (Kind("conversation", True), Kind("detail", False), Kind("reasoning", True))}
+KINDS = {
+    kind.name: kind for kind in (Kind("conversation", True), Kind("detail", False), Kind("reasoning", True))
+}
 
 
 def read_dialogue(reply: str) -> list[tuple[str, str]]:
@@ -67,7 +69,9 @@ def read_dialogue(reply: str) -> list[tuple[str, str]]:
         label, _, text = block.partition("\n")
         expected = ("Question:", "Answer:")[number % 2]
         if label.strip() != expected or not text.strip():
-            raise Unreadable(f"block {number + 1} begins with {label[:40]!r}; expected {expected!r} and a text below it")
+            raise Unreadable(
+                f"block {number + 1} begins with {label[:40]!r}; expected {expected!r} and a text below it"
+            )
         spoken.append(text.strip())
     if not spoken or len(spoken) % 2:
         raise Unreadable(f"{len(spoken)} blocks do not pair up as questions and answers")
