@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from llavakit.conversation.record import Text, Turn
 from llavakit.images.pixels import PictureError
 from llavakit.model import generation
 from llavakit.model.session import ChatSession
@@ -49,14 +50,28 @@ def test_later_turns_answer_as_if_all_was_read_again_but_read_only_what_is_new(l
     assert [turn.role for turn in session.turns] == ["user", "assistant"] * 3
 
 
-def test_another_picture_in_the_same_place_is_not_taken_for_the_first(llava, picture, fed):
+def test_a_conversation_begun_anew_remembers_nothing(llava, picture):
     session = ChatSession(llava, max_new_tokens=4)
-    session.ask("What is this?", [picture])
-    whole = fed[0]
+    session.ask("What is this?", [Image.new("RGB", (50, 50), "red")])
     session.clear()
     assert session.turns == ()
-    session.ask("What is this?", [Image.new("RGB", (50, 50), "red")])
-    assert fed[fed.index(whole) + 1 :].count(whole) == 1
+    assert session.ask("What is this?", [picture]) == llava.chat("What is this?", [picture], max_new_tokens=4)
+
+
+def test_all_behind_a_difference_is_read_again(llava, picture, fed):
+    read = {}
+    for word in ("x", "y"):
+        session = ChatSession(llava, max_new_tokens=4)
+        session.recall([("What is this?", "x")], [picture])
+        said = session.ask("How many stars are there?")
+        session._turns[1] = Turn("assistant", (Text(word),))  # one token for one, so all behind it lines up
+        fed.clear()
+        answer = session.ask("Is there a green triangle?")
+        read[word] = fed[0]
+        history = [("What is this?", word), ("How many stars are there?", said)]
+        assert answer == llava.chat("Is there a green triangle?", [picture], history, max_new_tokens=4)
+    behind = len(llava.tokenizer("</s>USER: How many stars are there? ASSISTANT:").input_ids)
+    assert read["y"] >= read["x"] + behind
 
 
 def test_several_pictures_and_pictures_in_later_turns(llava, picture):

@@ -18,7 +18,7 @@ from transformers.cache_utils import DynamicLayer
 
 from llavakit.conversation.record import Conversation, Picture, Text, Turn
 from llavakit.conversation.templates import get_template
-from llavakit.conversation.tokenize import IMAGE_TOKEN_ID, encode
+from llavakit.conversation.tokenize import encode
 from llavakit.errors import LlavakitError
 from llavakit.images.pixels import open_picture
 from llavakit.model.generation import Request, decode_one, prompt_embeddings
@@ -61,8 +61,7 @@ class ChatSession:
         self._turns: list[Turn] = []
         self._pictures: list[Image.Image] = []
         self._cache = DynamicCache()
-        # What the cache holds: ids, and at a picture's positions its key.
-        self._read: list[int | bytes] = []
+        self._read: list[int] = []  # the ids that the cache holds; pictures are never exchanged, only added
 
     @property
     def turns(self) -> tuple[Turn, ...]:
@@ -90,8 +89,7 @@ class ChatSession:
             raise
         written: list[int] = []
         shown: list[str] = []
-        sequence = self._sequence(request)
-        kept = self._reuse(sequence)
+        kept = self._reuse(request.prompt.ids)
         embeddings_1QD = prompt_embeddings(self._model, [request], self._features)[:, kept:]
         try:
             for piece in decode_one(
@@ -101,7 +99,7 @@ class ChatSession:
                 yield piece
         finally:
             held = self._cache.get_seq_length()
-            self._read = [*sequence, *written][:held]
+            self._read = [*request.prompt.ids, *written][:held]
             self._turns.append(Turn("assistant", (Text("".join(shown)),)))
 
     def _add_question(self, question: str, images: Sequence[Source]) -> None:
@@ -128,18 +126,10 @@ class ChatSession:
                 )
         return Request(prompt, self._pictures), room
 
-    def _sequence(self, request: Request) -> list[int | bytes]:
-        """The prompt's ids with every picture's key at its positions."""
-        sequence: list[int | bytes] = list(request.prompt.ids)
-        for span, picture in zip(request.prompt.images, request.pictures, strict=True):
-            assert sequence[span.start] == IMAGE_TOKEN_ID
-            sequence[span.start : span.start + span.length] = [self._features.key(picture)] * span.length
-        return sequence
-
-    def _reuse(self, sequence: list[int | bytes]) -> int:
-        """Cuts the cache to what it shares with the sequence, short of its last position; returns how much that is."""
+    def _reuse(self, ids: list[int]) -> int:
+        """Cuts the cache to what it shares with the prompt, short of its last position; returns how much that is."""
         kept = 0
-        for old, new in zip(self._read, sequence[:-1], strict=False):
+        for old, new in zip(self._read, ids[:-1], strict=False):
             if old != new:
                 break
             kept += 1
