@@ -41,14 +41,13 @@ VOCABULARY = 704
 CELLS = SIDE * SIDE
 WORDS_A_CELL = 5
 LOOKUPS = ("colour", "place", "at_place", "of_colour", "size", "kinds")
-VERDICTS = ("presence", "presence", "presence_of_pair", "relation", "relation")
 
 
 @dataclass(frozen=True, slots=True)
 class LanguageTraining:
     """phases: what dialogues are made of, and for how many steps. alike_heads: see `begin_by_looking_up`."""
 
-    phases: tuple[tuple[str, int], ...] = (("lookups", 250), ("questions", 1450))
+    phases: tuple[tuple[str, int], ...] = (("notes", 250), ("lookups", 400), ("questions", 1000))
     dialogues: int = 16
     turns: int = 8
     width: int = 160
@@ -91,20 +90,26 @@ def word_map(scene: Scene) -> dict[int, tuple[str, ...]]:
     return cells
 
 
+def notes(scene: Scene, rng: random.Random) -> Asked:
+    """The things in any order, each by its name and then its other words: every word after a name has to be looked up by
+    that name, which is the plainest form of what all questions ask for."""
+    things = list(scene.things)
+    rng.shuffle(things)
+    return "Take notes.", ", ".join(f"{t.name} {t.colour} {t.row} {t.column} {t.size}" for t in things)
+
+
 def asked_about(scene: Scene, rng: random.Random, phase: str, turns: int) -> list[Asked]:
-    """The dialogue of a phase: finding things by one of their words, saying yes or no, or questions of every kind with
-    a description."""
-    if phase in ("lookups", "verdicts"):
-        kinds = LOOKUPS if phase == "lookups" else VERDICTS
-        written = [CONVERSATION[rng.choice(kinds)](scene.things, rng) for _ in range(2 * turns)]
+    """The dialogue of a phase: "notes" alone, "lookups" by one of a thing's words, or "questions" of every kind."""
+    if phase == "notes":
+        return [notes(scene, rng) for _ in range(4)]
+    if phase == "lookups":
+        written = [CONVERSATION[rng.choice(LOOKUPS)](scene.things, rng) for _ in range(2 * turns)]
         asked = list(dict(one for one in written if one is not None).items())[:turns]
-        if phase == "verdicts":
-            return asked or [detail(scene.things, rng)]
     else:
         asked = dialogue(scene.things, rng, turns)
         more = [writer(scene.things, rng) for writer in REASONING.values() if rng.random() < 0.3]
         asked += [one for one in more if one is not None]
-    asked.append(detail(scene.things, rng))
+    asked.append(rng.choice((notes, lambda scene, rng: detail(scene.things, rng)))(scene, rng))
     rng.shuffle(asked)
     return asked
 
@@ -184,7 +189,7 @@ def embed(model: LlamaForCausalLM, batch: Dialogues) -> Tensor:
     """Token embeddings (B, T, D) with every cell of the map as the sum of its words' embeddings."""
     table = model.get_input_embeddings()
     embeddings_BTD = table(batch.ids_BT)
-    spoken_BPW = batch.words_BPW.ne(model.config.pad_token_id)
+    spoken_BPW = batch.words_BPW.ne(int(model.config.pad_token_id or 0))
     cells_BPD = (table(batch.words_BPW) * spoken_BPW.unsqueeze(-1)).sum(2)
     return torch.cat([embeddings_BTD[:, :1], cells_BPD, embeddings_BTD[:, 1 + CELLS :]], dim=1)
 
