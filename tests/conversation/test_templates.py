@@ -94,8 +94,8 @@ def test_a_template_that_writes_the_beginning_itself_writes_it_once() -> None:
             "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}",
             "could not learn to stop",
         ),
-        ("{{ messages[-1]['content'] + eos_token }}", "leaves out, repeats or reorders turns"),
-        ("{{ messages[0]['content'] }}", "leaves out, repeats or reorders turns"),
+        ("{{ messages[-1]['content'] + eos_token }}", "leaves out or repeats turns"),
+        ("{{ messages[0]['content'] }}", "leaves out or repeats turns"),
     ],
 )
 def test_a_template_that_nothing_can_be_learnt_from_is_refused(chat_template: str, reason: str) -> None:
@@ -103,12 +103,105 @@ def test_a_template_that_nothing_can_be_learnt_from_is_refused(chat_template: st
         own_template(fresh(llama, chat_template))
 
 
+TRIMMING = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] | trim + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+# As Qwen3's: of earlier answers the reasoning is left out, and the last one has a place for it.
+REASONING = (
+    "{% for m in messages %}{% set words = m['content'] %}{{ '<|im_start|>' + m['role'] + '\n' }}"
+    "{% if m['role'] == 'assistant' %}{% set words = words.split('</think>')[-1] %}"
+    "{% if loop.last %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}"
+    "{{ words + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+# As the first Mistral's: what the system says stands in the last question.
+LATE = (
+    "{{ bos_token }}{% for m in messages if m['role'] != 'system' %}{% if m['role'] == 'user' %}[INST] "
+    "{% if loop.index0 == messages | length - 2 - messages | length % 2 and messages[0]['role'] == 'system' %}"
+    "{{ messages[0]['content'] + ' ' }}{% endif %}{{ m['content'] }} [/INST]{% else %}{{ m['content'] + eos_token }}{% endif %}"
+    "{% endfor %}"
+)
+COUNTING = "{% for m in messages %}{{ m['content'] | length }}: {{ m['content'] + '<|im_end|>' }}{% endfor %}"
+
+
+def direct(tokenizer: Any, conversation: Conversation, prompt: bool = False) -> list[int]:
+    """What the tokenizer makes of the same messages by itself."""
+    messages = [{"role": turn.role, "content": turn.text} for turn in conversation.turns]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+@pytest.mark.parametrize(
+    ("chat_template", "kind"),
+    [
+        (CHATML, byte_level),
+        (TRIMMING, byte_level),
+        (REASONING, byte_level),
+        (BEGINNING, llama),
+        (LATE, llama),
+    ],
+)
+@pytest.mark.parametrize("answer", ["A cat", " \n A cat  ", "<think>hm</think>\n\nA cat"])
+@pytest.mark.parametrize("system", [None, "Be short.", "  Be short.\n"])
+def test_words_stand_as_the_program_itself_writes_them(
+    chat_template: str, kind: Any, answer: str, system: str | None
+) -> None:
+    tokenizer = fresh(kind, chat_template)
+    template = get_template("tokenizer", tokenizer)
+    system = system if chat_template in (CHATML, TRIMMING, LATE) else None
+    conversation = talk("What ", answer, " And?", answer, system=system)
+    assert encode(conversation, template, tokenizer, []).ids == direct(tokenizer, conversation)
+    asked = talk("What ", answer, " And?", system=system)
+    assert encode(asked, template, tokenizer, [], prompt=True).ids == direct(tokenizer, asked, True)
+
+
+def test_what_a_prompt_does_not_hold_is_learnt_before_the_answer() -> None:
+    tokenizer = fresh(byte_level, REASONING)
+    encoded = encode(talk("What", "The", "is", "A"), get_template("tokenizer", tokenizer), tokenizer, [])
+    assert supervised(encoded, tokenizer) == "The<|im_end|><think>\n\n</think>\n\nA<|im_end|>"
+    tokenizer = fresh(llama, BEGINNING)
+    encoded = encode(talk("What", "猫"), get_template("tokenizer", tokenizer), tokenizer, [])
+    assert supervised(encoded, tokenizer) == " 猫</s>"
+
+
+def test_pictures_keep_their_places_in_words_that_are_trimmed() -> None:
+    tokenizer = fresh(byte_level, TRIMMING)
+    template = get_template("tokenizer", tokenizer)
+    shown = encode(talk(("  one ", 0, " two ", 1, "\n three  "), " The "), template, tokenizer, [2, 1])
+    same = encode(talk(("one ", 0, " two ", 1, "\n three"), "The"), template, tokenizer, [2, 1])
+    assert shown == same
+    assert [span.index for span in shown.images] == [0, 1]
+
+
+def test_a_template_whose_own_words_depend_on_what_is_said_is_told() -> None:
+    template = get_template("tokenizer", fresh(byte_level, COUNTING))
+    with pytest.raises(ConversationError, match="changes its own words when it writes 'hi' for the user"):
+        template.write(talk("hi", "yes"))
+
+
+@pytest.mark.parametrize("after", ["<|im_end|>\\n<|endoftext|>", "<|im_end|><|eot_id|>", " <|im_end|>"])
+def test_the_first_special_token_after_an_answer_ends_it(after: str) -> None:
+    tokenizer = fresh(byte_level, "{% for m in messages %}{{ m['content'] + '" + after + "' }}{% endfor %}")
+    assert get_template("tokenizer", tokenizer).stop == ("<|im_end|>",)
+
+
+def test_a_mark_that_is_not_called_special_can_end_an_answer() -> None:
+    tokenizer = fresh(byte_level, "{% for m in messages %}{{ m['content'] + '<END>' }}{% endfor %}")
+    tokenizer.add_tokens(["<END>"])
+    template = get_template("tokenizer", tokenizer)
+    assert template.stop == ("<END>",)
+    encoded = encode(talk("hi <END>", "yes <END>"), template, tokenizer, [])
+    end = tokenizer.convert_tokens_to_ids("<END>")
+    assert encoded.ids.count(end) == 2 and supervised(encoded, tokenizer) == "yes <END><END>"
+    assert encoded.labels.count(end) == 1
+
+
 def test_turns_that_a_template_drops_or_refuses_are_told() -> None:
     dropping = fresh(
         byte_level,
         "{% for m in messages if m['role'] != 'system' %}{{ m['content'] + '<|im_end|>' }}{% endfor %}",
     )
-    with pytest.raises(ConversationError, match="leaves out, repeats or reorders turns"):
+    with pytest.raises(ConversationError, match="leaves out or repeats turns"):
         get_template("tokenizer", dropping).write(talk("hi", "yes", system="low"))
     with pytest.raises(
         ConversationError, match="cannot write turns of system, user, assistant: no system here"

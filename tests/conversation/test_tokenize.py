@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from llavakit.conversation.record import Conversation, ConversationError, Picture, Text, Turn
 from llavakit.conversation.templates import Slot, Written, get_template
 from llavakit.conversation.tokenize import IGNORE_INDEX, IMAGE_TOKEN_ID, Encoded, TooLong, encode
+from llavakit.errors import LlavakitError
 from tests.conversation.conversations import (
     CHATS,
     LIKENESSES,
@@ -22,6 +23,7 @@ from tests.conversation.conversations import (
     talk,
     words,
 )
+from tests.conversation.families import made
 from tests.conversation.tokenizers import byte_level, llama, read_back
 
 # What stands before and after an answer's words and is learnt with them.
@@ -188,6 +190,54 @@ def test_only_whole_exchanges_are_cut_and_counted(
         )
         longer = Conversation("l", "", images, turns)
         assert len(encode(longer, template, tokenizer, shown[: len(images)]).ids) > limit
+
+
+def test_a_long_conversation_is_cut_in_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    conversation = talk(*("What is on the cat", "The cat is") * 200)
+    template, calls = get_template("vicuna_v1"), 0
+
+    class Counting:
+        name, stop = template.name, template.stop
+
+        def write(self, conversation: Conversation, *, prompt: bool = False) -> list[Written | Slot]:
+            nonlocal calls
+            calls += 1
+            return template.write(conversation, prompt=prompt)
+
+    cut = encode(conversation, Counting(), llama(), [], max_length=300)
+    assert calls <= 10
+    kept = 200 - cut.turns_dropped
+    assert kept > 3 and cut.labels.count(2) == kept
+    assert (
+        len(cut.ids)
+        <= 300
+        < len(encode(talk(*("What is on the cat", "The cat is") * (kept + 1)), template, llama(), []).ids)
+    )
+
+
+def test_a_prompt_that_does_not_fit_is_told() -> None:
+    with pytest.raises(TooLong, match=r"takes 6.. positions as a prompt and the limit is 20"):
+        encode(
+            talk((0, "What"), "A", "And"), get_template("mistral"), llama(), [600], max_length=20, prompt=True
+        )
+
+
+def test_a_mark_that_takes_the_spaces_after_it_is_not_learnt_for_them() -> None:
+    tokenizer = made("phi")
+    encoded = encode(talk("hi", "\n  yes"), get_template("tokenizer", tokenizer), tokenizer, [])
+    start, end = tokenizer.convert_tokens_to_ids(["<|assistant|>", "<|end|>"])
+    assert encoded.ids.count(start) == 1 and start not in encoded.labels
+    assert encoded.labels.count(end) == 1
+
+
+def test_a_slow_tokenizer_is_told() -> None:
+    class Slow:
+        is_fast = False
+
+    with pytest.raises(
+        LlavakitError, match=r"Slow cannot say which characters a token covers; .* a fast tokenizer"
+    ):
+        encode(talk("hi", "yes"), get_template("vicuna_v1"), Slow(), [])
 
 
 def test_a_first_exchange_that_does_not_fit_is_told_with_both_numbers() -> None:

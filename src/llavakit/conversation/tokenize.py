@@ -4,21 +4,18 @@ Text between two pictures is one chunk and is tokenised once, as LLaVA does: eac
 beginning-of-sequence token only before the first. Labels follow from the characters a token covers: a token that
 touches supervised text is supervised. A picture takes exactly its number of positions.
 
-Special tokens stand only where the template wrote them. Where content looks like one, its chunk is tokenised in runs:
-the template's special tokens by their ids, everything else as plain text.
+Special tokens stand only where the template wrote them: every chunk is tokenised under guard.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
+from llavakit.conversation.guard import Guard, Tokens, guard_of
 from llavakit.conversation.record import Conversation, ConversationError, Text
 from llavakit.conversation.templates import Piece, Template, Written
-from llavakit.errors import LlavakitError
 
 IGNORE_INDEX = -100
 IMAGE_TOKEN_ID = -200
@@ -77,19 +74,9 @@ def encode(
             f"conversation {conversation.id!r} has {len(conversation.images)} pictures and {len(image_lengths)} "
             "lengths were given for them; give one a picture"
         )
-    kept, dropped = conversation, 0
-    while True:
-        encoded = _encode_pieces(template.write(kept, prompt=prompt), tokenizer, image_lengths)
-        encoded.turns_dropped = dropped
-        if max_length is None or len(encoded.ids) <= max_length:
-            break
-        first = 3 if kept.turns[0].role == "system" else 2
-        if prompt or len(kept.turns) <= first:
-            raise TooLong(
-                f"conversation {conversation.id!r} takes {len(encoded.ids)} positions with its first exchange alone "
-                f"and the limit is {max_length}; raise max_length, or shorten it"
-            )
-        kept, dropped = replace(kept, turns=kept.turns[:-2]), dropped + 1
+    encoded = _encode_pieces(template.write(conversation, prompt=prompt), tokenizer, image_lengths)
+    if max_length is not None and len(encoded.ids) > max_length:
+        encoded = _cut(conversation, template, tokenizer, image_lengths, max_length, prompt, len(encoded.ids))
     if prompt:
         encoded.labels = [IGNORE_INDEX] * len(encoded.ids)
     elif all(label == IGNORE_INDEX for label in encoded.labels):
@@ -97,6 +84,39 @@ def encode(
             f"conversation {conversation.id!r}: nothing of it is supervised under {template.name}"
         )
     return encoded
+
+
+def _cut(
+    conversation: Conversation,
+    template: Template,
+    tokenizer: Any,
+    image_lengths: Sequence[int],
+    max_length: int,
+    prompt: bool,
+    length: int,
+) -> Encoded:
+    """The conversation with as many of its first exchanges as fit. Raises TooLong when the first alone does not."""
+    before = conversation.turns[0].role == "system"
+    exchanges = (len(conversation.turns) - before) // 2
+    best: Encoded | None = None
+    few, many = (1, exchanges - 1) if not prompt else (1, 0)
+    while few <= many:  # more exchanges are never shorter, so halving finds the most that fit
+        count = (few + many) // 2
+        kept = replace(conversation, turns=conversation.turns[: before + 2 * count])
+        encoded = _encode_pieces(template.write(kept), tokenizer, image_lengths)
+        length = len(encoded.ids)
+        if length <= max_length:
+            encoded.turns_dropped = exchanges - count
+            best, few = encoded, count + 1
+        else:
+            many = count - 1
+    if best is None:
+        what = "as a prompt" if prompt else "with its first exchange alone"
+        raise TooLong(
+            f"conversation {conversation.id!r} takes {length} positions {what} and the limit is {max_length}; raise "
+            "max_length, or shorten it"
+        )
+    return best
 
 
 def _answered(conversation: Conversation) -> Conversation:
@@ -112,26 +132,27 @@ def _answered(conversation: Conversation) -> Conversation:
 
 
 def _encode_pieces(pieces: Sequence[Piece], tokenizer: Any, image_lengths: Sequence[int]) -> Encoded:
-    ids = [] if _writes_beginning(pieces, tokenizer) else list(_prefix(tokenizer))
+    guard = guard_of(tokenizer)
+    ids = [] if _writes_beginning(pieces, tokenizer) else list(guard.prefix)
     encoded = Encoded(ids, [IGNORE_INDEX] * len(ids), [], 0)
     chunk: list[Written] = []
     for piece in pieces:
         if isinstance(piece, Written):
             chunk.append(piece)
             continue
-        _append_chunk(encoded, chunk, tokenizer)
+        _append_chunk(encoded, chunk, guard)
         chunk = []
         length = image_lengths[piece.index]
         encoded.images.append(ImageSpan(piece.index, len(encoded.ids), length))
         encoded.ids += [IMAGE_TOKEN_ID] * length
         encoded.labels += [IGNORE_INDEX] * length
-    _append_chunk(encoded, chunk, tokenizer)
+    _append_chunk(encoded, chunk, guard)
     return encoded
 
 
 def _writes_beginning(pieces: Sequence[Piece], tokenizer: Any) -> bool:
     """Whether the template itself writes the beginning-of-sequence token; content that looks like it does not count."""
-    first = pieces[0]
+    first = pieces[0] if pieces else None
     return (
         isinstance(first, Written)
         and first.control
@@ -140,96 +161,20 @@ def _writes_beginning(pieces: Sequence[Piece], tokenizer: Any) -> bool:
     )
 
 
-def _append_chunk(encoded: Encoded, chunk: Sequence[Written], tokenizer: Any) -> None:
-    if not chunk:
-        return
-    text = "".join(piece.text for piece in chunk)
-    ids, offsets = _tokens(text, tokenizer)
-    special = _special(tokenizer)
-    if any(token in special for token in ids) and _forged(ids, offsets, chunk, special):
-        ids, offsets = _tokens_in_runs(chunk, tokenizer)
-    encoded.ids += ids
-    encoded.labels += _labels(ids, offsets, chunk)
+def _append_chunk(encoded: Encoded, chunk: Sequence[Written], guard: Guard) -> None:
+    if chunk:
+        tokens = guard.encode(chunk)
+        encoded.ids += tokens.ids
+        encoded.labels += _labels(tokens, chunk)
 
 
-def _tokens(text: str, tokenizer: Any, plain: bool = False) -> tuple[list[int], list[tuple[int, int]]]:
-    """Ids and, for each, the characters it covers. plain: special tokens are text like any other."""
-    if not getattr(tokenizer, "is_fast", False):
-        raise LlavakitError(
-            f"{type(tokenizer).__name__} cannot say which characters a token covers; llavakit needs a fast tokenizer "
-            "(a tokenizer.json beside the model)"
-        )
-    out = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=plain)
-    return list(out["input_ids"]), [(start, end) for start, end in out["offset_mapping"]]
-
-
-def _labels(ids: Sequence[int], offsets: Sequence[tuple[int, int]], chunk: Sequence[Written]) -> list[int]:
+def _labels(tokens: Tokens, chunk: Sequence[Written]) -> list[int]:
     """A token is learnt when it touches supervised text; one that covers nothing goes with the character after it."""
-    learnt = b"".join((b"\1" if piece.supervised else b"\0") * len(piece.text) for piece in chunk)
+    learnt = b"".join(
+        (b"\1" if piece.supervised else b"\0") * length
+        for piece, length in zip(chunk, tokens.lengths, strict=True)
+    )
     return [
         token if learnt.find(1, start, max(end, start + 1)) >= 0 else IGNORE_INDEX
-        for token, (start, end) in zip(ids, offsets, strict=True)
+        for token, (start, end) in zip(tokens.ids, tokens.offsets, strict=True)
     ]
-
-
-def _forged(
-    ids: Sequence[int], offsets: Sequence[tuple[int, int]], chunk: Sequence[Written], special: frozenset[int]
-) -> bool:
-    """Whether a special token came of text that is not the template's alone."""
-    mine: list[bool] = []
-    for piece in chunk:
-        mine += [piece.control] * len(piece.text)
-    return any(
-        token in special and not all(mine[start:end])
-        for token, (start, end) in zip(ids, offsets, strict=True)
-    )
-
-
-def _tokens_in_runs(chunk: Sequence[Written], tokenizer: Any) -> tuple[list[int], list[tuple[int, int]]]:
-    """Tokenise a chunk whose content holds the text of special tokens: the template's by id, the rest as text."""
-    names = {
-        token.content: number for number, token in tokenizer.added_tokens_decoder.items() if token.special
-    }
-    marks = re.compile("(" + "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True)) + ")")
-    runs: list[tuple[str, bool]] = []
-    for piece in chunk:
-        for number, run in enumerate(marks.split(piece.text) if piece.control else [piece.text]):
-            if piece.control and number % 2:
-                runs.append((run, True))
-            elif runs and not runs[-1][1]:
-                runs[-1] = (runs[-1][0] + run, False)
-            else:
-                runs.append((run, False))
-    ids: list[int] = []
-    offsets: list[tuple[int, int]] = []
-    start = 0
-    for run, is_mark in runs:
-        if is_mark:
-            ids.append(names[run])
-            offsets.append((start, start + len(run)))
-        elif run:
-            more, places = _tokens(run, tokenizer, plain=True)
-            ids += more
-            offsets += [(start + a, start + b) for a, b in places]
-        start += len(run)
-    return ids, offsets
-
-
-@lru_cache(maxsize=64)
-def _cached_prefix(tokenizer: Any) -> tuple[int, ...]:
-    alone = list(tokenizer("", add_special_tokens=True)["input_ids"])
-    return (alone[0],) if alone and alone[0] == tokenizer.bos_token_id else ()
-
-
-@lru_cache(maxsize=64)
-def _cached_special(tokenizer: Any) -> frozenset[int]:
-    return frozenset(number for number, token in tokenizer.added_tokens_decoder.items() if token.special)
-
-
-def _prefix(tokenizer: Any) -> tuple[int, ...]:
-    """The beginning-of-sequence token where the tokenizer adds one."""
-    return _cached_prefix(tokenizer)
-
-
-def _special(tokenizer: Any) -> frozenset[int]:
-    return _cached_special(tokenizer)
