@@ -4,7 +4,9 @@ written is read again."""
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llavakit.conversation.record import Conversation, ConversationError, Part, Picture, Text, Turn
+from llavakit.data.readers import json_rows
 from llavakit.data.readers.llava import Row, read_llava, write_llava
 from llavakit.errors import LlavakitError
 
@@ -104,6 +107,7 @@ def test_an_id_keeps_its_kind(tmp_path: Path, name: str | int) -> None:
 
 
 def test_a_row_without_an_id_is_called_by_its_position(tmp_path: Path) -> None:
+    assert good(tmp_path, {"id": None, "conversations": said("hi", "yes")}).id == 0
     assert good(tmp_path, {"conversations": said("hi", "yes")}).id == 0
 
 
@@ -185,8 +189,15 @@ def test_a_list_cut_in_half_is_told_with_file_and_line(tmp_path: Path) -> None:
         (b'[{"id": "\xff"}]', "is not UTF-8 text"),
         (b'{"id": 1}', "holds a JSON dict; expected a list"),
         (b"", "is not whole JSON"),
+        (b"   \n", "is not whole JSON"),
         (b"[" + b"9" * 5000 + b"]", "cannot be read as JSON"),
-        (b"[" * 200_000, "cannot be read as JSON"),
+        (b"[" * 200_000 + b"]" * 200_000, "cannot be read as JSON"),
+        (b"[" * 200_000, "is not whole JSON: it ends at byte 200000 without"),
+        (b'[{"id": 1} {"id": 2}]', "Expecting ',' delimiter at line 1, column 12 of 1 lines"),
+        (b'[{"id": 1},\n]', "Expecting value at line 2, column 1 of 2 lines"),
+        (b'[{"id": 1}\n] []', "Extra data at line 2, column 3 of 2 lines"),
+        (b'[\n{"id": 1},\n{"id": }, []]', "Expecting value at line 3, column 8 of 3 lines"),
+        (b"hello", "is not whole JSON: Expecting value"),
     ],
 )
 def test_a_file_that_is_no_list_of_rows_is_one_sentence(tmp_path: Path, content: bytes, reason: str) -> None:
@@ -195,6 +206,54 @@ def test_a_file_that_is_no_list_of_rows_is_one_sentence(tmp_path: Path, content:
     with pytest.raises(LlavakitError, match=reason) as told:
         list(read_llava(path))
     assert "bad.json" in str(told.value)
+
+
+def test_a_list_is_taken_apart_as_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However it is cut into pieces for reading, the rows and the mistakes are the same."""
+    rows = [
+        {"id": 12345, "conversations": said("hi 🙂", 'a "quoted" \\ word [1, {"x": true}]')},
+        {"id": "b", "conversations": said("é\n", "yes"), "extra": [None, 1e-3, "\\ud83d\\ude42"]},
+    ]
+    path = tmp_path / "rows.json"
+    for content in (
+        json.dumps(rows),
+        json.dumps(rows, indent=4, ensure_ascii=False),
+        " [ ] ",
+        "[1, 23, null]",
+    ):
+        path.write_text(content, encoding="utf-8")
+        whole = json.loads(content)
+        for chunk in (*range(1, 40), 1 << 20):
+            monkeypatch.setattr(json_rows, "CHUNK", chunk)
+            assert list(json_rows.read_rows(path)) == whole
+    path.write_text('[{"a": 1},\n {"b": tru}]')
+    for chunk in range(1, 30):
+        monkeypatch.setattr(json_rows, "CHUNK", chunk)
+        with pytest.raises(LlavakitError, match="Expecting value at line 2, column 8 of 2 lines"):
+            list(json_rows.read_rows(path))
+
+
+def test_a_list_takes_the_memory_of_a_piece_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_rows, "CHUNK", 1 << 13)
+    path = tmp_path / "rows.json"
+    row = json.dumps({"id": 1, "conversations": said("hi", "yes")})
+    path.write_text("[" + ",".join([row] * 5_000) + "]")
+    sum(1 for _ in read_llava(path))
+    tracemalloc.start()
+    count = sum(row.problem is None for row in read_llava(path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 5_000
+    assert peak < 1e5 < path.stat().st_size / 4
+
+
+def test_lines_are_known_by_their_form_where_the_name_says_otherwise(tmp_path: Path) -> None:
+    row = json.dumps({"id": 1, "conversations": said("hi", "yes")})
+    for name in ("rows.json", "rows.txt"):
+        (tmp_path / name).write_text(f"{row}\n{row}\n{{\n")
+        problems = [one.problem for one in read_llava(tmp_path / name)]
+        assert problems[:2] == [None, None]
+        assert problems[2] is not None and problems[2].startswith("line 3 is not whole JSON")
 
 
 def test_a_file_that_is_missing_or_a_folder_is_told(tmp_path: Path) -> None:
@@ -259,6 +318,13 @@ def test_names_of_pictures_stay_relative(tmp_path: Path) -> None:
     row = {"id": 1, "image": "x/a.png", "conversations": said("<image>", "A cat")}
     write_llava([good(tmp_path, row)], tmp_path / "out.json")
     assert json.loads((tmp_path / "out.json").read_text()) == [row]
+
+
+def test_pictures_that_were_exchanged_are_named_anew(tmp_path: Path) -> None:
+    row = {"id": 1, "image": "x/a.png", "conversations": said("<image>", "A cat")}
+    moved = replace(good(tmp_path, row), images=("/elsewhere/b.png",))
+    write_llava([moved], tmp_path / "out.json")
+    assert json.loads((tmp_path / "out.json").read_text())[0]["image"] == "/elsewhere/b.png"
 
 
 def test_pictures_that_were_never_in_a_file_are_named_by_their_paths(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llavakit.conversation.record import Conversation, ConversationError, Part, Picture, Role, Text, Turn
-from llavakit.errors import LlavakitError
+from llavakit.data.readers.json_rows import Broken, read_rows
 
 PLACE = "<image>"
 _ROLES: dict[str, Role] = {
@@ -36,22 +36,15 @@ class Row:
 
 
 def read_llava(path: Path, images: Path | None = None) -> Iterator[Row]:
-    """Every row of a JSON or JSONL file, in order; JSONL is read line by line.
+    """Every row of a JSON or JSONL file, in order and one at a time.
 
     images: the folder that picture names are relative to; the file's own when None.
     Raises LlavakitError when the file is missing, is not text, or (JSON) is not one whole list.
     """
     path = Path(path)
     root = path.parent if images is None else images
-    try:
-        with path.open("rb") as file:
-            lines = path.suffix == ".jsonl" or (path.suffix != ".json" and file.read(64).lstrip()[:1] == b"{")
-    except FileNotFoundError as error:
-        raise LlavakitError(f"{path} is not there; name a JSON or JSONL file of conversations") from error
-    except OSError as error:
-        raise LlavakitError(f"{path} cannot be read: {error.strerror}") from error
-    for position, content in enumerate(_lines(path) if lines else _list(path)):
-        if isinstance(content, _Broken):
+    for position, content in enumerate(read_rows(path)):
+        if isinstance(content, Broken):
             yield Row(position, None, content.reason)
             continue
         try:
@@ -63,46 +56,10 @@ def read_llava(path: Path, images: Path | None = None) -> Iterator[Row]:
             yield Row(position, conversation, None, note)
 
 
-@dataclass(frozen=True, slots=True)
-class _Broken:
-    reason: str
-
-
-def _lines(path: Path) -> Iterator[Any]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                yield json.loads(line)
-            except (ValueError, RecursionError) as error:
-                yield _Broken(f"line {number} is not whole JSON: {error}")
-
-
-def _list(path: Path) -> list[Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except UnicodeDecodeError as error:
-        raise LlavakitError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise LlavakitError(
-            f"{path} is not whole JSON: {error.msg} at line {error.lineno}, column {error.colno} of "
-            f"{error.doc.count(chr(10)) + 1} lines; it may have been cut while it was copied, so fetch or write it "
-            "again"
-        ) from error
-    except (ValueError, RecursionError) as error:  # thousands of digits, or of lists inside lists
-        raise LlavakitError(
-            f"{path} cannot be read as JSON: {error}; expected a list of conversations"
-        ) from error
-    if not isinstance(content, list):
-        raise LlavakitError(f"{path} holds a JSON {type(content).__name__}; expected a list of conversations")
-    return content
-
-
 def _conversation(row: Any, position: int, root: Path) -> tuple[Conversation, str | None]:
     if not isinstance(row, dict):
         raise ConversationError(f"a row is an object with `conversations`; found a JSON {type(row).__name__}")
-    name = row.get("id", position)
+    name = position if row.get("id") is None else row["id"]
     if not isinstance(name, str | int) or isinstance(name, bool):
         raise ConversationError(f"id is {name!r}; expected a string or a number")
     shown = row.get("image")
@@ -214,7 +171,8 @@ def _row(conversation: Conversation) -> dict[str, Any]:
     named = meta.pop("image", None)
     if conversation.images:
         images = list(conversation.images)
-        row["image"] = named if named else images[0] if len(images) == 1 else images
+        own = images[0] if len(images) == 1 else images
+        row["image"] = named if _names(named, images) else own
     elif named is not None:
         row["image"] = named
     order = list(conversation.placed())
@@ -228,6 +186,15 @@ def _row(conversation: Conversation) -> dict[str, Any]:
         for turn in conversation.turns
     ]
     return row | meta
+
+
+def _names(named: Any, images: list[str]) -> bool:
+    """Whether the names that a row had are still those of its conversation's pictures."""
+    names = [named] if isinstance(named, str) else named if isinstance(named, list) else []
+    return len(names) == len(images) and all(
+        Path(image).parts[-len(Path(name).parts) :] == Path(name).parts
+        for name, image in zip(names, images, strict=True)
+    )
 
 
 def _value(turn: Turn, conversation: Conversation, shows: bool) -> str:
