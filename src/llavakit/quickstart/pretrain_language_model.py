@@ -47,7 +47,7 @@ LOOKUPS = ("colour", "place", "at_place", "of_colour", "size", "kinds")
 class LanguageTraining:
     """phases: what dialogues are made of, and for how many steps. alike_heads: see `begin_by_looking_up`."""
 
-    phases: tuple[tuple[str, int], ...] = (("notes", 250), ("lookups", 400), ("questions", 1000))
+    phases: tuple[tuple[str, int], ...] = (("lookups", 250), ("questions", 1450))
     dialogues: int = 16
     turns: int = 8
     width: int = 160
@@ -90,18 +90,8 @@ def word_map(scene: Scene) -> dict[int, tuple[str, ...]]:
     return cells
 
 
-def notes(scene: Scene, rng: random.Random) -> Asked:
-    """The things in any order, each by its name and then its other words: every word after a name has to be looked up by
-    that name, which is the plainest form of what all questions ask for."""
-    things = list(scene.things)
-    rng.shuffle(things)
-    return "Take notes.", ", ".join(f"{t.name} {t.colour} {t.row} {t.column} {t.size}" for t in things)
-
-
 def asked_about(scene: Scene, rng: random.Random, phase: str, turns: int) -> list[Asked]:
-    """The dialogue of a phase: "notes" alone, "lookups" by one of a thing's words, or "questions" of every kind."""
-    if phase == "notes":
-        return [notes(scene, rng) for _ in range(4)]
+    """The dialogue of a phase: "lookups" by one of a thing's words, or "questions" of every kind; and a description."""
     if phase == "lookups":
         written = [CONVERSATION[rng.choice(LOOKUPS)](scene.things, rng) for _ in range(2 * turns)]
         asked = list(dict(one for one in written if one is not None).items())[:turns]
@@ -109,7 +99,7 @@ def asked_about(scene: Scene, rng: random.Random, phase: str, turns: int) -> lis
         asked = dialogue(scene.things, rng, turns)
         more = [writer(scene.things, rng) for writer in REASONING.values() if rng.random() < 0.3]
         asked += [one for one in more if one is not None]
-    asked.append(rng.choice((notes, lambda scene, rng: detail(scene.things, rng)))(scene, rng))
+    asked.append(detail(scene.things, rng))
     rng.shuffle(asked)
     return asked
 
