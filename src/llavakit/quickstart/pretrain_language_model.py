@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -132,33 +131,32 @@ def train_tokenizer(plan: LanguageTraining) -> PreTrainedTokenizerFast:
 
 
 def batches(plan: LanguageTraining, tokenizer: Any) -> Iterator[Dialogues]:
-    """Fresh dialogues for every step of every phase; answers are supervised, with the token that ends them."""
+    """Fresh dialogues for every step of every phase."""
     rng = random.Random(f"language/{plan.seed}")
-    pad, user, stop = (tokenizer.convert_tokens_to_ids(token) for token in (PAD, USER, "."))
-
-    @cache
-    def word(text: str) -> int:
-        ids = tokenizer(" " + text)["input_ids"]
-        assert len(ids) == 1, f"{text!r} is not one token"
-        return int(ids[0])
-
     for phase in (phase for phase, steps in plan.phases for _ in range(steps)):
-        rows: list[tuple[list[int], list[int]]] = []
-        words_BPW = torch.full((plan.dialogues, CELLS, WORDS_A_CELL), pad)
-        words_BPW[:, :, 0] = stop
-        for number in range(plan.dialogues):
+        spoken = []
+        for _ in range(plan.dialogues):
             scene = draw_scene_plan(rng)
-            for cell, words in word_map(scene).items():
-                words_BPW[number, cell] = torch.tensor([word(text) for text in words])
-            rows.append(
-                _spoken(asked_about(scene, rng, phase, plan.turns), tokenizer, [user] + [stop] * CELLS)
-            )
-        ids_BT = torch.full((len(rows), max(len(ids) for ids, _ in rows)), pad)
-        labels_BT = torch.full_like(ids_BT, -100)
-        for number, (ids, labels) in enumerate(rows):
-            ids_BT[number, : len(ids)] = torch.tensor(ids)
-            labels_BT[number, : len(ids)] = torch.tensor(labels)
-        yield Dialogues(ids_BT, labels_BT, words_BPW)
+            spoken.append((scene, asked_about(scene, rng, phase, plan.turns)))
+        yield batch_of(spoken, tokenizer)
+
+
+def batch_of(spoken: Sequence[tuple[Scene, list[Asked]]], tokenizer: Any) -> Dialogues:
+    """Scenes with their dialogues as one batch; answers are supervised, with the token that ends them."""
+    pad, user, stop = (tokenizer.convert_tokens_to_ids(token) for token in (PAD, USER, "."))
+    words_BPW = torch.full((len(spoken), CELLS, WORDS_A_CELL), pad)
+    words_BPW[:, :, 0] = stop
+    rows = [_spoken(asked, tokenizer, [user] + [stop] * CELLS) for _, asked in spoken]
+    for number, (scene, _) in enumerate(spoken):
+        for cell, words in word_map(scene).items():
+            ids = tokenizer([" " + word for word in words])["input_ids"]
+            words_BPW[number, cell] = torch.tensor([only for (only,) in ids])
+    ids_BT = torch.full((len(rows), max(len(ids) for ids, _ in rows)), pad)
+    labels_BT = torch.full_like(ids_BT, -100)
+    for number, (ids, labels) in enumerate(rows):
+        ids_BT[number, : len(ids)] = torch.tensor(ids)
+        labels_BT[number, : len(ids)] = torch.tensor(labels)
+    return Dialogues(ids_BT, labels_BT, words_BPW)
 
 
 def _spoken(asked: list[Asked], tokenizer: Any, ahead: list[int]) -> tuple[list[int], list[int]]:

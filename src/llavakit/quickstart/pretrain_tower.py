@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,15 +81,17 @@ def word_targets(scene: Scene) -> torch.Tensor:
 
 def batches(plan: TowerTraining) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Endless fresh pictures, normalised (B, 3, H, W), with their words (B, P, K)."""
-    mean, std = (np.asarray(values, dtype=np.float32) * 255 for values in (MEAN, STD))
     rng = random.Random(f"tower/{plan.seed}")
     while True:
         scenes = [draw_scene_plan(rng) for _ in range(plan.pictures)]
-        pixels = np.stack([(paint(scene) - mean) / std for scene in scenes]).transpose(0, 3, 1, 2)
-        yield (
-            torch.from_numpy(np.ascontiguousarray(pixels)),
-            torch.stack([word_targets(scene) for scene in scenes]),
-        )
+        yield pixels(scenes), torch.stack([word_targets(scene) for scene in scenes])
+
+
+def pixels(scenes: Sequence[Scene]) -> torch.Tensor:
+    """Pictures as the tower reads them: float (B, 3, H, W), normalised."""
+    mean, std = (np.asarray(values, dtype=np.float32) * 255 for values in (MEAN, STD))
+    painted = np.stack([(paint(scene) - mean) / std for scene in scenes]).transpose(0, 3, 1, 2)
+    return torch.from_numpy(np.ascontiguousarray(painted))
 
 
 def optimizers(
