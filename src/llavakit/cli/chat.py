@@ -45,7 +45,7 @@ def chat_command(
 
     Examples:
 
-        llavakit chat runs/quickstart/checkpoints/final --image picture.png
+        llavakit chat runs/quickstart/run/checkpoints/2-instruct --image picture.png
 
         llavakit chat CHECKPOINT --image photo.jpg --question "What colour is the car?"
     """
