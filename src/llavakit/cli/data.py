@@ -38,13 +38,14 @@ def check_command(
 
     from llavakit.data.doctor import check
     from llavakit.errors import LlavakitError
+    from llavakit.model.language import load_tokenizer
 
     console = Console()
     loaded = None
     if tokenizer is not None:
         if template is None:
             raise LlavakitError("--tokenizer needs --template: rows are tokenised as a template writes them")
-        loaded = _tokenizer(tokenizer)
+        loaded = load_tokenizer(tokenizer)
     with console.status("Checking") as status:
 
         def tell(rows: int) -> None:
@@ -101,15 +102,3 @@ def convert_command(
     print(f"{target}: {written} conversations")
     if problems:
         raise typer.Exit(1)
-
-
-def _tokenizer(source: str):  # type: ignore[no-untyped-def]
-    from transformers import AutoTokenizer
-
-    from llavakit.errors import LlavakitError
-    from llavakit.recipe import resolve_source
-
-    try:
-        return AutoTokenizer.from_pretrained(resolve_source(source), trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise LlavakitError(f"tokenizer {source}: {error}; expected a model's folder or hub name") from error

@@ -102,6 +102,7 @@ def _inspected(
     from llavakit.conversation.templates import get_template
     from llavakit.data.readers.llava import read_llava
     from llavakit.errors import LlavakitError
+    from llavakit.model.language import load_tokenizer
 
     first, last = (only, only + 1) if only is not None else (0, limit)
     read = list(islice(read_llava(data, images), first, last))
@@ -110,7 +111,7 @@ def _inspected(
         raise LlavakitError(f"{data}: the file holds no {wanted}, so there is nothing to show")
     if template_name != "tokenizer":
         get_template(template_name)  # a wrong name is told before the tokenizer is loaded
-    tokenizer = _load_tokenizer(tokenizer_name)
+    tokenizer = load_tokenizer(tokenizer_name)
     template = get_template(template_name, tokenizer)
     rows = []
     for row in read:
@@ -133,21 +134,6 @@ def _inspected(
             )
         )
     return rows
-
-
-def _load_tokenizer(source: str):  # type: ignore[no-untyped-def]
-    from transformers import AutoTokenizer
-
-    from llavakit.model.sources import loading
-    from llavakit.recipe import resolve_source
-
-    name = resolve_source(source)
-    arguments = {}
-    if name.endswith(".gguf"):
-        arguments["gguf_file"] = Path(name).name
-        name = str(Path(name).parent)
-    with loading("tokenizer", source):
-        return AutoTokenizer.from_pretrained(name, trust_remote_code=False, **arguments)
 
 
 def _flow(row: InspectedRow) -> Text:

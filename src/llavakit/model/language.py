@@ -32,24 +32,38 @@ def load_language_model(source: str, dtype: torch.dtype = torch.float32) -> tupl
     source: a folder, a hub name, `package:PKG/path`, or any of these that ends in `.gguf` (read through transformers,
     which needs the package `gguf`). Raises LlavakitError when it cannot be opened or cannot be packed.
     """
-    name = resolve_source(source)
-    arguments: dict[str, Any] = {}
-    if name.endswith(".gguf"):
-        if importlib.util.find_spec("gguf") is None:
-            raise LlavakitError(
-                f"language model {source}: reading a GGUF file needs the package gguf; pip install gguf"
-            )
-        arguments["gguf_file"] = Path(name).name
-        name = str(Path(name).parent)
+    name, arguments = _place(source)
     model = load_pretrained(AutoModelForCausalLM, "language model", source, name, dtype=dtype, **arguments)
+    tokenizer = load_tokenizer(source)
+    prepare_language_model(model, source)
+    return model, tokenizer
+
+
+def load_tokenizer(source: str) -> Any:
+    """Opens the tokenizer of the language model called `source`, which is named as for `load_language_model`.
+
+    Raises LlavakitError when it is not there, is empty, or would need its own code.
+    """
+    name, arguments = _place(source)
     with loading("tokenizer of the language model", source):
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **arguments)
     if len(tokenizer) == 0:
         raise LlavakitError(
             f"language model {source}: its tokenizer is empty; expected tokenizer.json beside it"
         )
-    prepare_language_model(model, source)
-    return model, tokenizer
+    return tokenizer
+
+
+def _place(source: str) -> tuple[str, dict[str, Any]]:
+    """Where `source` lies, and what `transformers` must be told to open it."""
+    name = resolve_source(source)
+    if not name.endswith(".gguf"):
+        return name, {}
+    if importlib.util.find_spec("gguf") is None:
+        raise LlavakitError(
+            f"language model {source}: reading a GGUF file needs the package gguf; pip install gguf"
+        )
+    return str(Path(name).parent), {"gguf_file": Path(name).name}
 
 
 def prepare_language_model(model: PreTrainedModel, source: str) -> None:
