@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, CLIPVisionModel
 
+from llavakit.quickstart import dialogues
 from llavakit.quickstart import pretrain_language_model as language
 from llavakit.quickstart import pretrain_tower as tower
 from llavakit.quickstart.questions import CONVERSATION, detail
@@ -66,7 +67,7 @@ def ask_language_model(task: str) -> float:
         asked = (detail if task == "detail" else CONVERSATION[task])(scene.things, rng)
         if asked is None:
             continue
-        batch = language.batch_of([(scene, [asked])], tokenizer)
+        batch = dialogues.batch_of([(scene.things, [asked])], tokenizer)
         logits_BTK = model(inputs_embeds=language.embed(model, batch)).logits
         targets_BT = batch.labels_BT[:, 1:]
         told_BT = targets_BT != -100

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -9,22 +11,16 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, CLIPVisionModel
 
 from llavakit.errors import LlavakitError
+from llavakit.quickstart import dialogues
 from llavakit.quickstart import pretrain_language_model as language
 from llavakit.quickstart import pretrain_tower as tower
 from llavakit.quickstart.pretrain import MOST_BYTES, pretrain
-from llavakit.quickstart.scenes import held_out, scenes
+from llavakit.quickstart.scenes import Thing, held_out, scenes
 from llavakit.recipe import resolve_source
 
 SMALL_TOWER = tower.TowerTraining(steps=2, pictures=4, width=32, layers=2, heads=2)
 SMALL_LANGUAGE = language.LanguageTraining(
-    phases=(("lookups", 1), ("questions", 1)),
-    dialogues=2,
-    turns=3,
-    width=32,
-    layers=2,
-    heads=2,
-    alike_heads=1,
-    inner=64,
+    steps=2, dialogues=2, turns=3, width=32, layers=2, heads=2, inner=64, early_layer=1
 )
 
 
@@ -42,7 +38,7 @@ def test_pretraining_writes_models_that_transformers_opens_and_overwrites_nothin
 def test_words_hold_at_the_cell_of_a_things_centre_and_nowhere_else() -> None:
     for scene, _ in scenes("cells", 50):
         targets_PK = tower.word_targets(scene)
-        cells = language.word_map(scene)
+        cells = dialogues.word_map(scene.things)
         assert set(targets_PK.sum(-1).nonzero().flatten().tolist()) == set(cells)
         for cell, words in cells.items():
             assert {tower.WORDS[k] for k in targets_PK[cell].nonzero().flatten().tolist()} == set(words)
@@ -69,27 +65,51 @@ def test_settling_a_tower_changes_the_size_of_its_features_and_nothing_else() ->
 
 
 def test_a_dialogue_supervises_answers_and_their_ends_and_nothing_else() -> None:
-    tokenizer = language.train_tokenizer(SMALL_LANGUAGE)
+    tokenizer = dialogues.train_tokenizer(SMALL_LANGUAGE.seed, SMALL_LANGUAGE.turns)
     for batch in language.batches(SMALL_LANGUAGE, tokenizer):
         for ids, labels in zip(batch.ids_BT.tolist(), batch.labels_BT.tolist(), strict=True):
             written, learnt = (
                 tokenizer.decode(ids),
                 tokenizer.decode([label for label in labels if label >= 0]),
             )
-            turns = [turn.split(language.ASSISTANT)[1] for turn in written.split(language.USER)[1:]]
-            answers = [turn.split(language.END)[0] + language.END for turn in turns]
+            turns = [turn.split(dialogues.ASSISTANT)[1] for turn in written.split(dialogues.USER)[1:]]
+            answers = [turn.split(dialogues.END)[0] + dialogues.END for turn in turns]
             assert learnt == "".join(answers)
 
 
+def test_a_crowd_holds_no_held_out_pair_and_at_most_four_of_a_name() -> None:
+    rng = random.Random(5)
+    for _ in range(200):
+        things = dialogues.crowd(rng)
+        assert len(dialogues.word_map(things)) == len(things)
+        assert not any(held_out(thing.name, thing.colour) for thing in things)
+        assert max(Counter(thing.name for thing in things).values()) <= 4
+
+
+def test_what_is_asked_early_is_what_is_true_of_the_name() -> None:
+    tokenizer = dialogues.train_tokenizer(SMALL_LANGUAGE.seed, SMALL_LANGUAGE.turns)
+    cats = [Thing("cat", "red", "small", (0, 0, 20, 20)), Thing("cat", "blue", "small", (70, 0, 20, 20))]
+    batch = dialogues.batch_of(
+        [(cats, [("How many cats are there?", "two"), ("Is there a key?", "No")])], tokenizer
+    )
+    said = [tokenizer.decode(batch.ids_BT[row, place]) for row, place in batch.named_N2.tolist()]
+    true = [
+        {fact for fact, holds in zip(dialogues.FACTS, row, strict=True) if holds}
+        for row in batch.facts_NF.tolist()
+    ]
+    assert said == [" cats", " key"]
+    assert true == [{"red", "blue", "small", "top", "left", "right", 2}, {0}]
+
+
 def test_a_cell_is_the_sum_of_its_words() -> None:
-    tokenizer = language.train_tokenizer(SMALL_LANGUAGE)
+    tokenizer = dialogues.train_tokenizer(SMALL_LANGUAGE.seed, SMALL_LANGUAGE.turns)
     model = language.LlamaForCausalLM(language.language_config(SMALL_LANGUAGE, tokenizer))
     batch = next(language.batches(SMALL_LANGUAGE, tokenizer))
     embeddings_BTD = language.embed(model, batch)
     table = model.get_input_embeddings().weight
-    pad = tokenizer.convert_tokens_to_ids(language.PAD)
+    pad = tokenizer.convert_tokens_to_ids(dialogues.PAD)
     for row in range(2):
-        for cell in range(language.CELLS):
+        for cell in range(dialogues.CELLS):
             words = [word for word in batch.words_BPW[row, cell].tolist() if word != pad]
             torch.testing.assert_close(embeddings_BTD[row, 1 + cell], table[words].sum(0))
     torch.testing.assert_close(embeddings_BTD[:, 37:], table[batch.ids_BT[:, 37:]])

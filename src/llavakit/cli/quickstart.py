@@ -81,7 +81,7 @@ def _pretrain(out: Path, short: bool) -> None:
 
     console = Console()
     tower = TowerTraining(steps=3) if short else TowerTraining()
-    language = LanguageTraining(phases=(("lookups", 1), ("questions", 1))) if short else LanguageTraining()
+    language = LanguageTraining(steps=3) if short else LanguageTraining()
     made = pretrain(out, tower, language, lambda line: console.print(line, highlight=False))
     if made["bytes"] > MOST_BYTES:
         raise LlavakitError(

@@ -24,6 +24,7 @@ from llavakit.quickstart.scenes import (
     Thing,
     article,
     join,
+    reading_order,
     sentence,
     tally,
 )  # fmt: skip
@@ -116,6 +117,16 @@ def relation(things: Sequence[Thing], rng: random.Random) -> Asked | None:
     return f"Is the {a.name} {way[0] if yes else way[1]} the {b.name}?", "Yes" if yes else "No"
 
 
+def bearing(things: Sequence[Thing], rng: random.Random) -> Asked | None:
+    """ "Where is the cat, seen from the key?", "To the left and above": every clear direction."""
+    pairs = [(a, b, ways) for a in unique(things) for b in unique(things) if (ways := directions(a, b))]
+    if not pairs:
+        return None
+    a, b, ways = rng.choice(pairs)
+    said = " and ".join(way.removesuffix(" of") for way, _ in ways)
+    return f"Where is the {a.name}, seen from the {b.name}?", sentence(said)[:-1]
+
+
 def place(things: Sequence[Thing], rng: random.Random) -> Asked | None:
     candidates = unique(things)
     if not candidates:
@@ -159,8 +170,7 @@ def detail(things: Sequence[Thing], rng: random.Random) -> Asked:
 
 
 def describe(things: Sequence[Thing]) -> str:
-    ordered = sorted(things, key=lambda t: (ROWS.index(t.row), COLUMNS.index(t.column)))
-    return sentence(join([f"{thing.phrase} at the {thing.place}" for thing in ordered]))
+    return sentence(join([f"{thing.phrase} at the {thing.place}" for thing in reading_order(things)]))
 
 
 def higher(things: Sequence[Thing], rng: random.Random) -> Asked | None:
@@ -198,16 +208,16 @@ def alike(things: Sequence[Thing], rng: random.Random) -> Asked | None:
 CONVERSATION: dict[str, Writer] = {
     "presence": presence, "colour": colour, "counting": counting, "relation": relation,
     "presence_of_pair": presence_of_pair, "counting_colour": counting_colour, "place": place, "at_place": at_place,
-    "of_colour": of_colour, "size": size, "kinds": kinds,
+    "of_colour": of_colour, "size": size, "kinds": kinds, "bearing": bearing,
 }  # fmt: skip
 REASONING: dict[str, Writer] = {"higher": higher, "removed": removed, "alike": alike}
+EXAMINED = ("presence", "colour", "counting", "relation", "relation", "bearing")
 assert len(NUMBERS) == MOST_THINGS + 1
 
 
 def dialogue(things: Sequence[Thing], rng: random.Random, turns: int) -> list[Asked]:
-    """Up to `turns` different questions of the conversation kind, the examined kinds twice as often as the rest."""
-    examined = ("presence", "colour", "counting", "relation")
-    names = [*CONVERSATION, *examined]
+    """Up to `turns` different questions of the conversation kind; the examined kinds come more often than the rest."""
+    names = [*CONVERSATION, *EXAMINED]
     asked: dict[str, str] = {}
     for _ in range(3 * turns):
         if len(asked) == turns:

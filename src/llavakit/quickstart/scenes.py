@@ -195,10 +195,7 @@ def captions(scene: Scene, rng: random.Random) -> list[str]:
     things = list(scene.things)
     rng.shuffle(things)
     full = [f"{thing.phrase} at the {thing.place}" for thing in things]
-    reading = [
-        f"{thing.phrase} at the {thing.place}"
-        for thing in sorted(things, key=lambda t: (ROWS.index(t.row), COLUMNS.index(t.column)))
-    ]
+    reading = [f"{thing.phrase} at the {thing.place}" for thing in reading_order(things)]
     plain = [f"{article(thing.colour)} {thing.colour} {thing.name}" for thing in things]
     return [
         sentence(join(reading)),
@@ -207,6 +204,13 @@ def captions(scene: Scene, rng: random.Random) -> list[str]:
         sentence(rng.choice(("a picture with ", "a scene with ", "an image of ")) + tally(things)),
         sentence(rng.choice(full)),
     ]
+
+
+def reading_order(things: Sequence[Thing]) -> list[Thing]:
+    """Ninth by ninth from the top left; within a ninth from the top, then from the left."""
+    return sorted(
+        things, key=lambda t: (ROWS.index(t.row), COLUMNS.index(t.column), t.centre[1], t.centre[0])
+    )
 
 
 def tally(things: Sequence[Thing]) -> str:
