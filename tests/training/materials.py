@@ -98,7 +98,7 @@ def make_recipe(parts: dict[str, str], data: Path, **changes: Any) -> Recipe:
     """Two stages, projector then projector and language model. `changes` go into every stage, or (`workers`, `seed`,
     `precision`) where they belong."""
     top = {key: changes.pop(key) for key in ("workers", "seed") if key in changes}
-    precision = changes.pop("precision", "auto")
+    precision = changes.pop("precision", "float32")
     common = {
         "data": [{"path": str(data)}],
         "template": "mistral",

@@ -38,10 +38,17 @@ class Precision:
 
 
 def choose_precision(wanted: str) -> Precision:
-    """One CUDA GPU when there is one, else the CPU; `auto` is bfloat16 on the GPU and float32 on the CPU."""
+    """One CUDA GPU when there is one, else the CPU; `auto` is bfloat16 on a GPU and on a CPU that computes in it."""
     device = torch.device("cuda") if torch.cuda.is_available() else torch.device("cpu")
-    half = wanted == "bfloat16" or (wanted == "auto" and device.type == "cuda")
+    half = wanted == "bfloat16" or (wanted == "auto" and (device.type == "cuda" or _cpu_has_bfloat16()))
     return Precision(device, torch.bfloat16 if half else None)
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Whether the CPU has instructions for products in bfloat16; without them they are slower than in float32."""
+    ask = getattr(torch.cpu, "get_capabilities", None)  # not in every torch that is admitted
+    features = ask() if ask is not None else {}
+    return any(features.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
 
 
 def prepare_parts(model: Llava, stage: Stage, precision: Precision) -> None:
