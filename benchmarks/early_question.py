@@ -13,9 +13,8 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from standins import ask_language_model
-
 from llavakit.quickstart.pretrain_language_model import LanguageTraining, train_language_model
+from standins import ask_language_model
 
 TASKS = ("colour", "place", "presence", "counting", "relation")
 
