@@ -238,14 +238,14 @@ from pathlib import Path
 from llavakit import training
 from llavakit.recipe import load_recipe
 
-recipe, folder, kills = load_recipe(sys.argv[1]), Path(sys.argv[2]), 0
+recipe, folder, whole, kills = load_recipe(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), 0
 draw = random.Random(0)
 while True:
     child = os.fork()
     if not child:
         training.run(recipe, folder, resume=folder.exists())
         os._exit(0)
-    time.sleep(draw.uniform(0.05, 1.5) if kills < 8 else 0)
+    time.sleep(draw.uniform(0.02, 0.25) * whole if kills < 8 else 0)
     if kills < 8 and os.waitpid(child, os.WNOHANG) == (0, 0):
         os.kill(child, signal.SIGKILL)
         kills += 1
@@ -262,11 +262,14 @@ while True:
 @pytest.mark.slow
 def test_kill_dash_nine_at_random_moments(tmp_path: Path, parts: dict[str, str], data: Path) -> None:
     """A real process, really killed, again and again. (It is forked from one that has imported all and computed nothing,
-    because the imports take longer than the training.)"""
+    because the imports take longer than the training. No life lasts longer than a quarter of the whole run, so that
+    there are three kills at least on a machine of any speed.)"""
     recipe = make_recipe(parts, data, schedule={"epochs": 8}, save_every=3, seed=11)
+    began = time.monotonic()
     training.run(recipe, tmp_path / "whole")
+    seconds = str(time.monotonic() - began)
     (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
-    command = [sys.executable, "-c", KILLER, str(tmp_path / "recipe.yaml"), str(tmp_path / "run")]
+    command = [sys.executable, "-c", KILLER, str(tmp_path / "recipe.yaml"), str(tmp_path / "run"), seconds]
     threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     environment = {**os.environ, **threads, "PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
