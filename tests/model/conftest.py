@@ -33,12 +33,16 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Siglip2VisionConfig,
+    Siglip2VisionModel,
     SiglipVisionConfig,
     SiglipVisionModel,
 )
 
 from llavakit.conversation.tokenize import Encoded, ImageSpan
+from llavakit.images.geometry import Layout
 from llavakit.model.llava import Llava
+from llavakit.model.packed import Tiled
 
 TILE, PATCH = 28, 7
 PATCHES = (TILE // PATCH) ** 2
@@ -119,6 +123,13 @@ SIGLIP_PROCESSOR = {
 }  # fmt: skip
 
 
+SIGLIP2_PROCESSOR = {
+    "image_processor_type": "Siglip2ImageProcessor", "do_resize": True, "resample": 2, "do_rescale": True,
+    "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5],
+    "patch_size": PATCH, "max_num_patches": PATCHES,
+}  # fmt: skip
+
+
 @pytest.fixture(scope="session")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Folders of tiny random models by name."""
@@ -140,6 +151,16 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             CLIP_PROCESSOR,
         ),
         "siglip": (SiglipVisionModel(SiglipVisionConfig(**VISION, vision_use_head=False)), SIGLIP_PROCESSOR),
+        "siglip2": (
+            Siglip2VisionModel(
+                Siglip2VisionConfig(
+                    **{key: value for key, value in VISION.items() if key != "image_size"},
+                    num_patches=PATCHES,
+                    vision_use_head=False,
+                )
+            ),
+            SIGLIP2_PROCESSOR,
+        ),
         "dinov2": (Dinov2Model(Dinov2Config(**{**VISION, "image_size": 70})), CLIP_PROCESSOR),
         "dinov2_registers": (
             Dinov2WithRegistersModel(
@@ -186,9 +207,10 @@ def item(
     return Encoded(ids, labels, spans, 0)
 
 
-def tile(seed: int, size: int = TILE) -> torch.Tensor:
-    """One picture's tile of random pixels."""
-    return torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(1000 + seed))
+def tile(seed: int, size: int = TILE, features: int = PATCHES) -> Tiled:
+    """One picture, a tile of random pixels."""
+    pixels = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(1000 + seed))
+    return Tiled(pixels, Layout(1, features))
 
 
 @pytest.fixture

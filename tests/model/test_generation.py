@@ -126,9 +126,9 @@ def test_a_picture_goes_through_the_tower_once(llava):
 def test_pictures_of_equal_pixels_are_one_and_a_full_store_lets_the_longest_unused_go(llava):
     red, blue = (Image.new("RGB", (40, 30), colour) for colour in ("red", "blue"))
     features = PictureFeatures(llava)
-    assert features.key(red) == features.key(red.copy()) != features.key(blue)
-    assert features.key(tile(1)) == features.key(tile(1)) != features.key(tile(2))
-    first, second, again = features([red, blue, red.copy()])
+    assert features.key(red, 1) == features.key(red.copy(), 1) != features.key(blue, 1)
+    assert features.key(tile(1), 1) == features.key(tile(1), 1) != features.key(tile(2), 1)
+    first, second, again = features([[red, blue, red.copy()]])
     assert torch.equal(first, again) and not torch.equal(first, second)
     none_kept = PictureFeatures(llava, room=1)([red, blue])
     assert torch.equal(none_kept[0], first) and torch.equal(none_kept[1], second)

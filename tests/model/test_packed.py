@@ -10,19 +10,19 @@ import torch
 from llavakit.conversation.tokenize import Encoded
 from llavakit.errors import LlavakitError
 from llavakit.model.llava import Llava
-from llavakit.model.packed import IGNORE_INDEX, pack_conversations
+from llavakit.model.packed import IGNORE_INDEX, Tiled, pack_conversations
 
 from .conftest import PATCHES, item, tile
 
 
-def mixed() -> tuple[list[Encoded], list[list[torch.Tensor]]]:
+def mixed() -> tuple[list[Encoded], list[list[Tiled]]]:
     """One picture, text only, two pictures, one picture again."""
     items = [item(1, 1), item(2, 0, 20), item(3, 2, 9), item(4, 1, 15)]
     tiles = [[tile(1)], [], [tile(2), tile(3)], [tile(4)]]
     return items, tiles
 
 
-def together(items: list[Encoded], tiles: list[list[torch.Tensor]]):
+def together(items: list[Encoded], tiles: list[list[Tiled]]):
     return pack_conversations(
         items, [t for mine in tiles for t in mine], [f"s{i}" for i in range(len(items))]
     )

@@ -125,7 +125,9 @@ def test_the_stock_processor_makes_the_same_pixels(parts, tmp_path, tower, polic
     )
     picture = Image.fromarray(noise.numpy())
     theirs = torch.as_tensor(processor(images=picture, text="<image>", return_tensors="pt")["pixel_values"])
-    torch.testing.assert_close(theirs, to_tiles(picture, policy, model.pixels), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        theirs, to_tiles(picture, model.settings.image_policy, model.pixels), rtol=0, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("language_model", ["llama", "qwen"])

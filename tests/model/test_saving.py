@@ -45,12 +45,12 @@ def ours_and_theirs(model: Llava, other: LlavaForConditionalGeneration) -> tuple
     """Logits of one conversation with two pictures, by this model and by the stock one."""
     features = model.geometry.tokens
     conversation = item(7, 2, features=features)
-    tiles = [tile(1), tile(2)]
+    tiles = [tile(1, features=features), tile(2, features=features)]
     with torch.no_grad():
         mine = model.logits(pack_conversations([conversation], tiles, ["a"]))
         ids = torch.tensor([conversation.ids])
         ids = ids.masked_fill(ids == IMAGE_TOKEN_ID, other.config.image_token_id)
-        theirs = other(input_ids=ids, pixel_values=torch.cat(tiles)).logits[0]
+        theirs = other(input_ids=ids, pixel_values=torch.cat([one.tiles_NCHW for one in tiles])).logits[0]
     return mine, theirs
 
 

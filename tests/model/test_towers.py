@@ -8,15 +8,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from transformers import AutoModel, CLIPModel
+from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 
 from llavakit.errors import LlavakitError
+from llavakit.images.geometry import ImagePolicy
+from llavakit.images.pixels import to_tiles
 from llavakit.model import towers
+from llavakit.model.fused import load_fused
+from llavakit.model.llava import Llava
 from llavakit.model.towers import load_tower, tower_features
 
-from .conftest import PATCHES, TILE, VISION, tile
+from .conftest import PATCH, PATCHES, TILE, VISION, tile
 
 PREFIX = {"clip": 1, "siglip": 0, "dinov2": 1, "dinov2_registers": 5}
+TOWERS = (*PREFIX, "siglip2")
 
 
 @pytest.mark.parametrize("name", PREFIX)
@@ -24,7 +31,7 @@ PREFIX = {"clip": 1, "siglip": 0, "dinov2": 1, "dinov2_registers": 5}
 @pytest.mark.parametrize("select", ["patch", "cls_patch"])
 def test_features_are_the_named_hidden_state_without_or_with_the_prefix(parts, name, layer, select):
     tower, spec, geometry = load_tower(parts[name], vision_feature_layer=layer, vision_feature_select=select)
-    tiles = torch.cat([tile(1), tile(2)])
+    tiles = torch.cat([tile(1).tiles_NCHW, tile(2).tiles_NCHW])
     with torch.no_grad():
         found = tower_features(tower, tiles, layer, select)
         expected = AutoModel.from_pretrained(parts[name])(tiles, output_hidden_states=True).hidden_states[
@@ -36,6 +43,84 @@ def test_features_are_the_named_hidden_state_without_or_with_the_prefix(parts, n
     assert spec.image_size == TILE
 
 
+def test_siglip_2_of_any_shape_reads_a_tile_as_its_own_processor_cuts_it(parts):
+    tower, spec, geometry = load_tower(parts["siglip2"])
+    assert (spec.image_size, geometry.tokens) == (TILE, PATCHES)
+    picture = Image.effect_mandelbrot((TILE, TILE), (-2, -1.5, 1, 1.5), 50).convert("RGB")
+    made = Siglip2ImageProcessorPil(patch_size=PATCH, max_num_patches=PATCHES)(picture, return_tensors="pt")
+    tiles = to_tiles(picture, ImagePolicy("square"), spec)
+    with torch.no_grad():
+        expected = tower(**made, output_hidden_states=True).hidden_states[-2]
+        torch.testing.assert_close(tower_features(tower, tiles, -2, "patch"), expected)
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_several_layers_stand_side_by_side(parts, name):
+    tower, _, _ = load_tower(parts[name], vision_feature_layer=(-2, 1, -1))
+    with torch.no_grad():
+        found = tower_features(tower, tile(1).tiles_NCHW, (-2, 1, -1), "patch")
+        each = [tower_features(tower, tile(1).tiles_NCHW, layer, "patch") for layer in (-2, 1, -1)]
+    assert torch.equal(found, torch.cat(each, dim=-1))
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_a_tower_reads_tiles_of_another_size(parts, name):
+    tower, spec, geometry = load_tower(parts[name], image_size=42)
+    assert (spec.image_size, geometry.side) == (42, 6)
+    with torch.no_grad():
+        features = tower_features(tower, torch.randn(1, 3, 42, 42), -2, "patch")
+    assert features.shape == (1, 36, 24) and features.isfinite().all()
+
+
+def test_interpolated_positions_are_those_of_the_same_places(parts):
+    tower, _, _ = load_tower(parts["clip"])
+    table = "embeddings.position_embedding.weight"
+    ramp = torch.arange(4.0).repeat_interleave(4)
+    tower.get_parameter(table).data[1:] = ramp[:, None].expand(-1, 24)
+    larger = towers.resize_positions(tower, 56).get_parameter(table).data[1:, 0].view(8, 8)
+    assert torch.equal(larger, larger[:, :1].expand(8, 8))
+    assert larger[:, 0].diff().gt(0).all()
+    assert torch.equal(towers.resize_positions(tower, TILE).get_parameter(table), tower.get_parameter(table))
+
+
+def test_fused_towers_say_of_each_place_what_each_of_them_says(parts):
+    fused, spec, geometry = load_fused(
+        [parts["clip"], parts["siglip"]],
+        image_size=None, vision_feature_layer=-2, vision_feature_select="patch", dtype=torch.float32,
+    )  # fmt: skip
+    picture = Image.effect_mandelbrot((TILE, TILE), (-2, -1.5, 1, 1.5), 50).convert("RGB")
+    found = fused.features(to_tiles(picture, ImagePolicy("square"), spec), -2)
+    assert found.shape == (1, geometry.tokens, fused.width(-2)) == (1, PATCHES, 48)
+    for part, name in zip(found.split(24, dim=-1), ("clip", "siglip"), strict=True):
+        tower, own, _ = load_tower(parts[name])
+        alone = tower_features(tower, to_tiles(picture, ImagePolicy("square"), own), -2, "patch")
+        torch.testing.assert_close(part, alone, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("first", ["clip", "dinov2"])
+def test_a_model_of_fused_towers_of_two_sizes_saves_and_opens(parts, tmp_path, first):
+    model = Llava.compose(
+        vision_tower=[parts[first], parts["siglip"]], image_size=42, language_model=parts["llama"],
+        vision_feature_layer=[-2, -1],
+    )  # fmt: skip
+    model.save_pretrained(tmp_path / "saved")
+    again = Llava.from_pretrained(tmp_path / "saved")
+    picture = Image.effect_mandelbrot((60, 40), (-2, -1.5, 1, 1.5), 50).convert("RGB")
+    mine, other = (
+        one.encode_images(to_tiles(picture, one.settings.image_policy, one.pixels)) for one in (model, again)
+    )
+    assert mine.shape == (1, 36, 32) and torch.equal(mine, other)
+    assert again.settings == model.settings
+
+
+def test_fused_towers_have_no_class_token(parts):
+    with pytest.raises(LlavakitError, match="with 2 towers, whose class tokens do not correspond"):
+        Llava.compose(
+            vision_tower=[parts["clip"], parts["siglip"]], language_model=parts["llama"],
+            vision_feature_select="cls_patch",
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize("name", PREFIX)
 def test_layers_behind_the_one_that_is_read_are_not_run(parts, name):
     tower, _, _ = load_tower(parts[name])
@@ -43,7 +128,7 @@ def test_layers_behind_the_one_that_is_read_are_not_run(parts, name):
     path = towers._LAYERS[tower.config.model_type]
     for number, layer in enumerate(tower.get_submodule(path)):
         layer.register_forward_hook(lambda *_, number=number: ran.append(number))
-    tower_features(tower, tile(1), -2, "patch")
+    tower_features(tower, tile(1).tiles_NCHW, -2, "patch")
     assert ran == [0, 1]
     assert len(tower.get_submodule(path)) == VISION["num_hidden_layers"]
 
@@ -52,9 +137,11 @@ def test_a_whole_clip_gives_its_vision_half(parts):
     tower, _, _ = load_tower(parts["clip_full"])
     with torch.no_grad():
         expected = CLIPModel.from_pretrained(parts["clip_full"]).vision_model(
-            tile(1), output_hidden_states=True
+            tile(1).tiles_NCHW, output_hidden_states=True
         )
-        assert torch.equal(tower_features(tower, tile(1), -2, "cls_patch"), expected.hidden_states[-2])
+        assert torch.equal(
+            tower_features(tower, tile(1).tiles_NCHW, -2, "cls_patch"), expected.hidden_states[-2]
+        )
     assert not any("text" in name for name, _ in tower.named_parameters())
 
 

@@ -110,7 +110,7 @@ def test_the_saved_model_remembers_how_it_was_trained(
     finished: tuple[training.RunResult, list[events.Event], Recipe],
 ) -> None:
     settings = Llava.from_pretrained(finished[0].checkpoint).settings
-    assert settings.template == "vicuna_v1" and settings.image_policy == "pad"
+    assert settings.template == "vicuna_v1" and settings.image_policy.name == "pad"
 
 
 def make_trainer(recipe: Recipe, folder: Path, log: MetricsLog, stage: int = 2) -> Trainer:

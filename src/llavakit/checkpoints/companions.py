@@ -16,6 +16,8 @@ from typing import Any
 from tokenizers import AddedToken
 
 from llavakit.checkpoints.files import write_json
+from llavakit.checkpoints.hf import pinpoints
+from llavakit.images.geometry import ImagePolicy
 from llavakit.images.spec import PixelSpec
 
 IMAGE_TOKEN = "<image>"
@@ -35,8 +37,8 @@ def exported_tokenizer(tokenizer: Any) -> tuple[Any, int]:
     return exported, int(exported.convert_tokens_to_ids(IMAGE_TOKEN))
 
 
-def image_processor_config(pixels: PixelSpec, policy: str) -> dict[str, Any]:
-    """The configuration of the stock image processor that makes the same tile as a policy does."""
+def image_processor_config(pixels: PixelSpec, policy: ImagePolicy) -> dict[str, Any]:
+    """The configuration of the stock image processor that makes the same tiles as a policy does."""
     side = {"height": pixels.image_size, "width": pixels.image_size}
     config: dict[str, Any] = {
         "do_convert_rgb": True,
@@ -48,7 +50,16 @@ def image_processor_config(pixels: PixelSpec, policy: str) -> dict[str, Any]:
         "image_mean": list(pixels.mean),
         "image_std": list(pixels.std),
     }
-    if policy == "pad":
+    if policy.name == "anyres":
+        return {
+            "image_processor_type": "LlavaNextImageProcessor",
+            "image_grid_pinpoints": pinpoints(policy, pixels.image_size),
+            "do_pad": True,
+            "size": {"shortest_edge": pixels.image_size},
+            "do_center_crop": True,
+            "crop_size": side,
+        } | config
+    if policy.name == "pad":
         edge = {"shortest_edge": pixels.image_size}
         return {
             "image_processor_type": "LlavaImageProcessor",
@@ -65,7 +76,13 @@ def image_processor_config(pixels: PixelSpec, policy: str) -> dict[str, Any]:
 
 
 def write_processor(
-    folder: Path, image_processor: Mapping[str, Any], *, patch_size: int, strategy: str, prefix_tokens: int
+    folder: Path,
+    image_processor: Mapping[str, Any],
+    *,
+    processor_class: str,
+    patch_size: int,
+    strategy: str,
+    prefix_tokens: int,
 ) -> None:
     """Writes the processor of the layout of transformers, whose count of positions must agree with ours.
 
@@ -73,7 +90,7 @@ def write_processor(
     takes one away.
     """
     processor = {
-        "processor_class": "LlavaProcessor",
+        "processor_class": processor_class,
         "image_token": IMAGE_TOKEN,
         "patch_size": patch_size,
         "vision_feature_select_strategy": strategy,
@@ -81,13 +98,15 @@ def write_processor(
         "image_processor": dict(image_processor),
     }
     write_json(folder / "processor_config.json", processor)
-    write_image_processor(folder, image_processor)
+    write_image_processor(folder, image_processor, processor_class)
 
 
-def write_image_processor(folder: Path, image_processor: Mapping[str, Any]) -> None:
+def write_image_processor(
+    folder: Path, image_processor: Mapping[str, Any], processor_class: str = "LlavaProcessor"
+) -> None:
     """Writes the image processor's own file."""
     write_json(
-        folder / "preprocessor_config.json", dict(image_processor) | {"processor_class": "LlavaProcessor"}
+        folder / "preprocessor_config.json", dict(image_processor) | {"processor_class": processor_class}
     )
 
 

@@ -1,4 +1,8 @@
-"""The layout of `LlavaForConditionalGeneration`: what its tensors are called and what its config.json says.
+"""The layouts of `LlavaForConditionalGeneration` and `LlavaNextForConditionalGeneration`: what their tensors are called
+and what their config.json says. They differ in the newline's row, and in pinpoints.
+
+Pinpoints are written (height, width), as transformers reads them, in the order in which llavakit settles ties, so that
+both choose the same grid for every picture.
 
 The names written are always those of the LLaVA checkpoints on the hub (`language_model.model.*`,
 `language_model.lm_head.weight`, `vision_tower.vision_model.*`, `multi_modal_projector.linear_1.*`), which every version
@@ -7,8 +11,8 @@ three layouts that transformers 5 knows are read.
 
 A projector of one layer is written as two, the second the identity under a linear activation, which computes the same.
 
-Knows tensor names and configurations as dictionaries. Three parts pass through it, each a dictionary of tensors under
-the names its own module uses: `vision_tower`, `projector`, `language_model`.
+Knows tensor names and configurations as dictionaries. The parts pass through it, each a dictionary of tensors under
+the names its own module uses: `vision_tower`, `projector`, `newline`, `language_model`.
 """
 
 from __future__ import annotations
@@ -20,10 +24,16 @@ import torch
 from torch import Tensor
 
 from llavakit.checkpoints.files import CheckpointError
+from llavakit.images.geometry import Grid, ImagePolicy
 
 MODEL_TYPE = "llava"
-ARCHITECTURE = "LlavaForConditionalGeneration"
-PARTS = ("vision_tower", "projector", "language_model")
+NEXT_MODEL_TYPE = "llava_next"
+MODEL_TYPES = (MODEL_TYPE, NEXT_MODEL_TYPE)
+_ARCHITECTURES = {
+    MODEL_TYPE: "LlavaForConditionalGeneration",
+    NEXT_MODEL_TYPE: "LlavaNextForConditionalGeneration",
+}
+PARTS = ("vision_tower", "projector", "newline", "language_model")
 
 Parts = dict[str, dict[str, Tensor]]
 
@@ -40,14 +50,34 @@ EMBEDDING = "model.embed_tokens.weight"
 VOCABULARY_TENSORS = (EMBEDDING, "lm_head.weight")
 
 
-def why_not_expressible(
-    *, projector: str, select: str, prefix_tokens: int, plain_head: bool, language_names: list[str]
-) -> str | None:
-    """Says why a model does not fit `LlavaForConditionalGeneration`; None when it does.
+def model_type(policy: ImagePolicy) -> str:
+    """Which of the two layouts a model of this image policy is saved in."""
+    return NEXT_MODEL_TYPE if policy.name == "anyres" else MODEL_TYPE
 
-    prefix_tokens: rows before the patches in the tower. plain_head: the scores are the hidden state times a weight.
-    language_names: the names of the language model's tensors.
+
+def why_not_expressible(
+    *,
+    projector: str,
+    select: str,
+    policy: ImagePolicy,
+    prefix_tokens: int | None,
+    plain_head: bool,
+    language_names: list[str],
+) -> str | None:
+    """Says why a model does not fit its layout of transformers; None when it does.
+
+    prefix_tokens: rows before the patches in the tower, None where several towers are fused. plain_head: the scores
+    are the hidden state times a weight. language_names: the names of the language model's tensors.
     """
+    if prefix_tokens is None:
+        return "it has several vision towers"
+    if policy.name == "anyres" and (policy.merge != "spatial_unpad" or policy.max_tiles is not None):
+        most = (
+            "" if policy.max_tiles is None else f" with at most {policy.max_tiles} tiles' worth of features"
+        )
+        return f"its tiles are merged as {policy.merge}{most}"
+    if policy.name == "anyres" and select != "patch":
+        return f"its tiles' features are {select}"
     if projector not in ("linear", "mlp2x_gelu"):
         return f"its projector is {projector}"
     if select == "patch" and prefix_tokens > 1:
@@ -69,7 +99,9 @@ def hf_config(
     vision_config: dict[str, Any],
     text_config: dict[str, Any],
     projector: str,
-    feature_layer: int,
+    feature_layer: int | list[int],
+    policy: ImagePolicy,
+    image_size: int,
     strategy: str,
     image_token: int,
     image_length: int,
@@ -78,9 +110,12 @@ def hf_config(
     settings: dict[str, Any],
 ) -> dict[str, Any]:
     """config.json of the layout; `settings` are llavakit's own and stand under the key `llavakit`."""
+    kind = model_type(policy)
+    tiled = {"image_grid_pinpoints": pinpoints(policy, image_size)} if kind == NEXT_MODEL_TYPE else {}
     return {
-        "architectures": [ARCHITECTURE],
-        "model_type": MODEL_TYPE,
+        "architectures": [_ARCHITECTURES[kind]],
+        "model_type": kind,
+        **tiled,
         "dtype": dtype,
         "image_token_index": image_token,
         "image_seq_length": image_length,
@@ -95,14 +130,43 @@ def hf_config(
     }
 
 
-def to_hub(parts: Parts, *, tower_type: str, projector: str) -> dict[str, Tensor]:
-    """The tensors of the three parts under their hub names."""
+def pinpoints(policy: ImagePolicy, image_size: int) -> list[list[int]]:
+    """The grids of a policy as transformers writes them: [height, width] in pixels."""
+    return [[grid.rows * image_size, grid.columns * image_size] for grid in policy.grids]
+
+
+def grids_of(config: Mapping[str, Any], image_size: int, where: str) -> tuple[Grid, ...]:
+    """The grids that a config.json's pinpoints, [height, width], mean for tiles of this size."""
+    points = config.get("image_grid_pinpoints")
+    if not isinstance(points, list) or not points:
+        raise CheckpointError(
+            f"{where}: image_grid_pinpoints is {points}, expected a list of [height, width]"
+        )
+    grids = []
+    for point in points:
+        if (
+            not isinstance(point, list)
+            or len(point) != 2
+            or any(side % image_size or side < 1 for side in point)
+        ):
+            raise CheckpointError(
+                f"{where}: the pinpoint {point} is no multiple of the tower's {image_size} pixels; these pinpoints "
+                "belong to another tower"
+            )
+        grids.append(Grid(point[1] // image_size, point[0] // image_size))
+    return tuple(grids)
+
+
+def to_hub(parts: Parts, *, tower_type: str, projector: str, newline: bool) -> dict[str, Tensor]:
+    """The tensors of the parts under their hub names; the newline's only where the layout has it."""
     tensors: dict[str, Tensor] = {}
     for name, tensor in parts["language_model"].items():
         tensors[f"language_model.{name}"] = tensor
     nest = _NEST if tower_type in _NESTED_TOWERS else ""
     for name, tensor in parts["vision_tower"].items():
         tensors[f"vision_tower.{nest}{name.removeprefix(nest)}"] = tensor
+    if newline:
+        tensors["image_newline"] = parts["newline"]["weight"]
     mine = parts["projector"]
     first, second = ("", "second") if projector == "linear" else ("0.", "2.")
     for kind in ("weight", "bias"):
@@ -128,6 +192,8 @@ def from_hub(tensors: Mapping[str, Tensor], *, projector: str, where: str) -> Pa
         key = name.removeprefix("model.")
         if key.startswith("vision_tower."):
             parts["vision_tower"][key.removeprefix("vision_tower.")] = tensor
+        elif key == "image_newline":
+            parts["newline"]["weight"] = tensor
         elif key.startswith("multi_modal_projector."):
             layers[key.removeprefix("multi_modal_projector.")] = tensor
         elif key.startswith("lm_head."):

@@ -18,6 +18,7 @@ from llavakit.checkpoints.files import CheckpointError
 from llavakit.checkpoints.hf import PARTS, Parts
 
 MODEL_TYPE = "llavakit_llava"
+FUSED = "llavakit_fused"  # the type of a vision_config that holds several towers
 
 
 def native_config(

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from llavakit.conversation.tokenize import Encoded
@@ -27,9 +27,10 @@ from llavakit.data.plan import PlannedPack, mix64
 from llavakit.data.shelf import Shelf
 from llavakit.data.writing import Writing
 from llavakit.errors import LlavakitError
+from llavakit.images.geometry import layout
 from llavakit.images.pixels import PictureError, open_picture, to_tiles
 from llavakit.images.spec import PixelSpec
-from llavakit.model.packed import Pack, pack_conversations
+from llavakit.model.packed import Pack, Tiled, pack_conversations
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ class PackDataset(Dataset[LoadedPack]):
     def _load(self, number: int) -> LoadedPack:
         planned = self.packs[number]
         encoded: list[Encoded] = []
-        tiles: list[Tensor] = []
+        tiles: list[Tiled] = []
         names: list[str] = []
         dropped: list[Dropped] = []
         for sample in planned.samples:
@@ -106,7 +107,7 @@ class PackDataset(Dataset[LoadedPack]):
         pack = pack_conversations(encoded, tiles, names) if encoded else None
         return LoadedPack(number, pack, tuple(dropped))
 
-    def _sample(self, sample: int, epoch: int, name: str) -> tuple[Encoded, list[Tensor]]:
+    def _sample(self, sample: int, epoch: int, name: str) -> tuple[Encoded, list[Tiled]]:
         """One conversation, written, and the tiles of its pictures in the order in which they stand in it."""
         row, conversation = self.index.rows[sample], self.shelf[sample]
         pictures = [open_picture(image) for image in conversation.images]
@@ -117,8 +118,12 @@ class PackDataset(Dataset[LoadedPack]):
                 f"{name} takes {len(encoded.ids)} tokens and took {row.length} when it was indexed: "
                 "a picture changed since; start the run again in a new folder"
             )
-        policy = self.writing.image_policy
-        return encoded, [to_tiles(pictures[span.index], policy, self.pixels) for span in encoded.images]
+        return encoded, [self._tiled(pictures[span.index], len(pictures)) for span in encoded.images]
+
+    def _tiled(self, picture: Image.Image, pictures: int) -> Tiled:
+        policy, geometry = self.writing.image_policy, self.writing.geometry
+        shape = layout(policy, geometry, *picture.size, pictures)
+        return Tiled(to_tiles(picture, policy, self.pixels, pictures), shape)
 
 
 def load_packs(

@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from llavakit.conversation.record import Conversation
 from llavakit.conversation.templates import Template, arrange_pictures, get_template
 from llavakit.conversation.tokenize import Encoded, encode
-from llavakit.images.geometry import TowerGeometry, token_count
+from llavakit.images.geometry import Grid, ImagePolicy, TowerGeometry, token_count
 from llavakit.recipe import Stage
 
 
@@ -27,7 +27,7 @@ class Writing:
     template: Template
     tokenizer: Any
     geometry: TowerGeometry
-    image_policy: str
+    image_policy: ImagePolicy
     picture_order: str
     max_length: int
 
@@ -38,7 +38,7 @@ class Writing:
             template=get_template(stage.template, tokenizer),
             tokenizer=tokenizer,
             geometry=geometry,
-            image_policy=stage.image_policy,
+            image_policy=image_policy(stage),
             picture_order=stage.picture_order,
             max_length=min(stage.max_length, stage.batch.pack),
         )
@@ -67,7 +67,7 @@ class Writing:
         return [self._encode_arranged(one, sizes) for one in arranged]
 
     def _encode_arranged(self, conversation: Conversation, sizes: Sequence[tuple[int, int]]) -> Encoded:
-        lengths = [token_count(self.image_policy, self.geometry, *size) for size in sizes]
+        lengths = [token_count(self.image_policy, self.geometry, *size, len(sizes)) for size in sizes]
         return encode(
             conversation, self.template, self.tokenizer, lengths, max_length=self.max_length, prompt=False
         )
@@ -77,15 +77,18 @@ class Writing:
         return {
             "template": self.template.name,
             "tokenizer": tokenizer_hash(self.tokenizer),
-            "geometry": [
-                self.geometry.image_size,
-                self.geometry.patch_size,
-                self.geometry.extra_tokens,
-            ],
-            "image_policy": self.image_policy,
+            "geometry": asdict(self.geometry),
+            "image_policy": asdict(self.image_policy),
             "picture_order": self.picture_order,
             "max_length": self.max_length,
         }
+
+
+def image_policy(stage: Stage) -> ImagePolicy:
+    """The stage's image policy as the geometry room knows it."""
+    tiled = stage.anyres
+    grids = tuple(Grid(*grid) for grid in tiled.grids)
+    return ImagePolicy(stage.image_policy, grids, tiled.merge, tiled.max_tiles, tiled.several)
 
 
 # With two orders that are equally likely, the chance that sixteen draws show only one is 2 ** -15, and the draws are

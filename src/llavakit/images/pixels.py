@@ -30,7 +30,14 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from llavakit.errors import LlavakitError
-from llavakit.images.geometry import centre_crop_box, check_policy, pad_box, shortest_edge_size
+from llavakit.images.geometry import (
+    ImagePolicy,
+    centre_crop_box,
+    choose_grid,
+    fitted_box,
+    pad_box,
+    shortest_edge_size,
+)
 from llavakit.images.spec import PixelSpec
 
 if TYPE_CHECKING:
@@ -109,25 +116,46 @@ def open_picture(source: Source) -> Image.Image:
         return picture.copy() if picture is image else picture
 
 
-def to_tiles(image: Image.Image, policy: str, spec: PixelSpec) -> torch.Tensor:
-    """Makes the tiles of an RGB picture: float32 NCHW, normalised, N = 1 for `square` and `pad`.
+def to_tiles(image: Image.Image, policy: ImagePolicy, spec: PixelSpec, pictures: int = 1) -> torch.Tensor:
+    """Makes the tiles of an RGB picture: float32 NCHW, normalised, N as `geometry.layout` says.
 
     square: the tower's own processor. With `spec.crop`, the shorter side is scaled to `spec.shortest_edge` and the
     middle is cut out, so the ends of a long picture are not seen (CLIP, and so LLaVA v1 and stage 1 of v1.5);
     without it the picture is squeezed to the tile, so all is seen, out of proportion (SigLIP).
     pad: a square of the mean colour is put behind the picture, then scaled to the tile: all is seen, in proportion
     (LLaVA v1.5 stage 2).
+    anyres: the picture squeezed to one tile; then the picture scaled to fit into its grid, set in the middle on
+    black, and cut into the grid's tiles, row by row (LLaVA v1.6).
 
-    Raises LlavakitError for an unknown policy.
+    pictures: how many the conversation has, on which it may depend whether `anyres` cuts tiles.
     """
     import torch
 
-    check_policy(policy)
-    tile = _padded(image, spec) if policy == "pad" else _square(image, spec)
-    pixels_HWC = np.asarray(tile)
     table = spec.table()
-    tile_CHW = np.stack([table[channel][pixels_HWC[:, :, channel]] for channel in range(3)])
-    return torch.from_numpy(tile_CHW)[None]
+    tiles = _tiled(image, policy, spec) if policy.tiling(pictures) else [_whole(image, policy.name, spec)]
+    tiles_NCHW = np.empty((len(tiles), 3, spec.image_size, spec.image_size), dtype=np.float32)
+    for number, tile in enumerate(tiles):
+        pixels_HWC = np.asarray(tile)
+        for channel in range(3):
+            tiles_NCHW[number, channel] = table[channel][pixels_HWC[:, :, channel]]
+    return torch.from_numpy(tiles_NCHW)
+
+
+def _whole(image: Image.Image, policy: str, spec: PixelSpec) -> Image.Image:
+    """The one tile of a picture; under `anyres`, where there are several pictures, each is padded."""
+    return _square(image, spec) if policy == "square" else _padded(image, spec)
+
+
+def _tiled(image: Image.Image, policy: ImagePolicy, spec: PixelSpec) -> list[Image.Image]:
+    size, resample = spec.image_size, Image.Resampling(spec.resample)
+    grid = choose_grid(policy.grids, size, *image.size)
+    wide, high = grid.columns * size, grid.rows * size
+    box = fitted_box(*image.size, wide, high)
+    page = Image.new("RGB", (wide, high))
+    page.paste(image.resize((box.right - box.left, box.bottom - box.top), resample), (box.left, box.top))
+    corners = [(x, y) for y in range(0, high, size) for x in range(0, wide, size)]
+    cut = [page.crop((x, y, x + size, y + size)) for x, y in corners]
+    return [image.resize((size, size), resample), *cut]
 
 
 def _square(image: Image.Image, spec: PixelSpec) -> Image.Image:

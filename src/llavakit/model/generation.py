@@ -23,6 +23,7 @@ from transformers import DynamicCache
 
 from llavakit.conversation.tokenize import IMAGE_TOKEN_ID, Encoded
 from llavakit.errors import LlavakitError
+from llavakit.model.packed import Tiled
 from llavakit.model.reuse import PictureFeatures, PromptHeads, feed
 from llavakit.model.sampling import Sampling
 from llavakit.model.stops import Stopping
@@ -35,11 +36,11 @@ if TYPE_CHECKING:
 class Request:
     """A prompt that ends where the assistant begins to speak, and its pictures in order of placement.
 
-    pictures: RGB images, or tiles (N, C, H, W) already made for the model.
+    pictures: RGB images, or such as are already cut into tiles for the model.
     """
 
     prompt: Encoded
-    pictures: Sequence[Image.Image | Tensor] = ()
+    pictures: Sequence[Image.Image | Tiled] = ()
 
 
 def generate(
@@ -106,8 +107,8 @@ def stream(
 def prompt_embeddings(model: Llava, requests: Sequence[Request], features: PictureFeatures) -> Tensor:
     """Embeddings (B, Q, D) of prompts of one length."""
     ids_BQ = torch.tensor([request.prompt.ids for request in requests], device=model.device)
-    pictures = [picture for request in requests for picture in request.pictures]
-    return model.place(ids_BQ, torch.cat(features(pictures)) if pictures else None)
+    rows = features([request.pictures for request in requests])
+    return model.place(ids_BQ, torch.cat(rows) if rows else None)
 
 
 def decode_one(
@@ -223,11 +224,15 @@ def _check(model: Llava, place: int, request: Request, max_new_tokens: int) -> N
             f"request {place}: its prompt places {len(spans)} pictures but {len(request.pictures)} were given"
         )
     for number, (span, picture) in enumerate(zip(spans, request.pictures, strict=True)):
-        tiles = len(picture) if isinstance(picture, Tensor) else 1
-        if span.length != tiles * model.geometry.tokens:
+        shape = (
+            picture.layout
+            if isinstance(picture, Tiled)
+            else model.image_layout(*picture.size, len(request.pictures))
+        )
+        if span.length != shape.tokens:
             raise LlavakitError(
                 f"request {place}: its prompt keeps {span.length} positions for picture {number}, the model makes "
-                f"{tiles * model.geometry.tokens} features of it"
+                f"{shape.tokens} features of it"
             )
     if request.prompt.ids.count(IMAGE_TOKEN_ID) != sum(span.length for span in spans):
         raise LlavakitError(

@@ -1,8 +1,8 @@
 """`Llava`: a vision tower, a projector and a causal language model, and the forward pass over a pack.
 
-A picture's tiles go through the tower and the projector; the features are written into the rows of the token
-embeddings that the pack keeps for them; the language model runs over the packed row with attention that cannot cross
-a conversation; head and loss are computed only at the supervised positions.
+A picture's tiles go through the tower and the projector; the features, put in order by the picture's layout, are
+written into the rows of the token embeddings that the pack keeps for them; the language model runs over the packed row
+with attention that cannot cross a conversation; head and loss are computed only at the supervised positions.
 
 Knows packs, modules and the tokenizer it was born with. Knows nothing of data sets, optimizers or stages: the loss is
 returned as a sum with its count, and whoever owns the global batch divides.
@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,31 +26,35 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from llavakit.errors import LlavakitError
-from llavakit.images.geometry import TowerGeometry, check_policy, token_count
+from llavakit.images.geometry import ImagePolicy, Layout, TowerGeometry, layout
 from llavakit.images.spec import PixelSpec
+from llavakit.model.arrange import arrange
+from llavakit.model.fused import FusedTowers, load_fused
 from llavakit.model.language import apply_head, load_language_model, token_embedding
 from llavakit.model.loss import chunk_size, chunked_cross_entropy
 from llavakit.model.opening import load
 from llavakit.model.packed import IGNORE_INDEX, IMAGE_TOKEN_ID, Pack
-from llavakit.model.projectors import build_projector
+from llavakit.model.projectors import build_projector, reduced_side
 from llavakit.model.saving import save
 from llavakit.model.session import ChatSession
-from llavakit.model.towers import load_tower, tower_features
+from llavakit.model.towers import Layers, feature_width, layer_list, load_tower, tower_features
+
+Tower = PreTrainedModel | FusedTowers
 
 
 @dataclass(frozen=True)
 class LlavaSettings:
     """What of a Llava is neither weight nor module; saved with the checkpoint.
 
-    projector: `linear` or `mlpNx_gelu`. vision_feature_layer: which hidden state of the tower is read.
-    vision_feature_select: `patch` or `cls_patch`. image_policy: `square` or `pad`. template: the conversation
-    template it was last trained with, which chat uses.
+    projector: see `projectors`. vision_feature_layer: which hidden state of the tower is read, or which several, their
+    features side by side. vision_feature_select: `patch` or `cls_patch`. image_policy: how pictures are shown.
+    template: the conversation template it was last trained with, which chat uses.
     """
 
     projector: str = "mlp2x_gelu"
-    vision_feature_layer: int = -2
+    vision_feature_layer: int | tuple[int, ...] = -2
     vision_feature_select: str = "patch"
-    image_policy: str = "pad"
+    image_policy: ImagePolicy = field(default_factory=ImagePolicy)
     template: str = "vicuna_v1"
 
 
@@ -61,24 +65,35 @@ class PackedLoss(NamedTuple):
     supervised: int
 
 
+class Newline(nn.Module):
+    """The row (D) that ends a line of features under `anyres` with `spatial_unpad`; begun as LLaVA begins it."""
+
+    def __init__(self, width: int, seed: int = 0) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.weight = nn.Parameter(torch.randn(width, generator=generator) * width**-0.5)
+
+
 class Llava(nn.Module):
     """A LLaVA model. `compose` makes one of parts, `from_pretrained` opens a saved one.
 
-    vision_tower, projector, language_model: the three parts, each an `nn.Module`. tokenizer: the language model's.
+    vision_tower, projector, newline, language_model: the parts, each an `nn.Module`. tokenizer: the language model's.
     pixels, geometry: how pictures become tiles and how many positions a tile takes. settings: see LlavaSettings;
     a plain attribute that a training stage may replace.
     """
 
-    part_names = ("vision_tower", "projector", "language_model")
+    part_names = ("vision_tower", "projector", "newline", "language_model")
 
-    vision_tower: PreTrainedModel
+    vision_tower: Tower
     projector: nn.Module
+    newline: Newline
     language_model: PreTrainedModel
 
     def __init__(
         self,
-        vision_tower: PreTrainedModel,
+        vision_tower: Tower,
         projector: nn.Module,
+        newline: Newline,
         language_model: PreTrainedModel,
         *,
         tokenizer: Any,
@@ -87,9 +102,9 @@ class Llava(nn.Module):
         settings: LlavaSettings,
     ) -> None:
         super().__init__()
-        check_policy(settings.image_policy)
         self.vision_tower = vision_tower
         self.projector = projector
+        self.newline = newline
         self.language_model = language_model
         self.tokenizer = tokenizer
         self.pixels = pixels
@@ -100,12 +115,13 @@ class Llava(nn.Module):
     def compose(
         cls,
         *,
-        vision_tower: str,
+        vision_tower: str | Sequence[str],
         language_model: str,
         projector: str = "mlp2x_gelu",
-        vision_feature_layer: int = -2,
+        image_size: int | None = None,
+        vision_feature_layer: int | Sequence[int] = -2,
         vision_feature_select: str = "patch",
-        image_policy: str = "pad",
+        image_policy: ImagePolicy | str = "pad",
         template: str = "vicuna_v1",
         dtype: torch.dtype | None = None,
         seed: int = 0,
@@ -113,27 +129,43 @@ class Llava(nn.Module):
         """Joins a pretrained tower and a pretrained language model by a fresh projector.
 
         vision_tower, language_model: a folder, a hub name, `package:PKG/path`, and for the language model also a
-        `.gguf` file. dtype: of all parameters; float32 when None. seed: of the projector's first weights.
+        `.gguf` file. Several towers are fused, their features side by side. image_size: of a tile, where it is not to
+        be the tower's own. image_policy: a name alone stands for its usual settings. dtype: of all parameters; float32
+        when None. seed: of the projector's and the newline's first weights.
         Raises LlavakitError, naming the part, when one cannot be opened or does not fit.
         """
         dtype = dtype or torch.float32
-        tower, pixels, geometry = load_tower(
+        layers = layer_list(vision_feature_layer)
+        tower, pixels, geometry = _open_tower(
             vision_tower,
-            vision_feature_layer=vision_feature_layer,
+            image_size=image_size,
+            vision_feature_layer=layers,
             vision_feature_select=vision_feature_select,
             dtype=dtype,
         )
         llm, tokenizer = load_language_model(language_model, dtype)
+        width = token_embedding(llm).embedding_dim
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            joint = build_projector(
-                projector, tower.config.hidden_size, token_embedding(llm).embedding_dim
-            ).to(dtype)
+            joint = build_projector(projector, tower_width(tower, layers), width, geometry.side).to(dtype)
+        geometry = replace(geometry, reduced_side=reduced_side(projector, geometry.side))
         settings = LlavaSettings(
-            projector, vision_feature_layer, vision_feature_select, image_policy, template
+            projector,
+            layers[0] if len(layers) == 1 else layers,
+            vision_feature_select,
+            ImagePolicy(image_policy) if isinstance(image_policy, str) else image_policy,
+            template,
         )
+        newline = Newline(width, seed).to(dtype)
         return cls(
-            tower, joint, llm, tokenizer=tokenizer, pixels=pixels, geometry=geometry, settings=settings
+            tower,
+            joint,
+            newline,
+            llm,
+            tokenizer=tokenizer,
+            pixels=pixels,
+            geometry=geometry,
+            settings=settings,
         )
 
     @classmethod
@@ -150,11 +182,12 @@ class Llava(nn.Module):
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
         """Saves the model as a folder, whole or not at all; what stood there before is replaced.
 
-        The folder is in the layout of `LlavaForConditionalGeneration`, which stock transformers opens, with tokenizer,
-        processor and chat template; llavakit's settings stand under the key `llavakit` of config.json. The layout can
-        express the projectors `linear` and `mlp2x_gelu`, towers with at most one token before the patches (or
-        `cls_patch`), and language models whose scores are hidden state times head. Any other model is saved in
-        llavakit's own layout, which only `from_pretrained` opens; its config.json says why.
+        The folder is in the layout of `LlavaForConditionalGeneration`, or under `anyres` of
+        `LlavaNextForConditionalGeneration`, which stock transformers opens, with tokenizer, processor and chat
+        template; llavakit's settings stand under the key `llavakit` of config.json. The layouts can express the
+        projectors `linear` and `mlp2x_gelu`, one tower with at most one token before the patches (or `cls_patch`),
+        tiles merged as `spatial_unpad`, and language models whose scores are hidden state times head. Any other model
+        is saved in llavakit's own layout, which only `from_pretrained` opens; its config.json says why.
 
         dtype: of the saved weights; as they are when None.
         """
@@ -175,12 +208,16 @@ class Llava(nn.Module):
         return token_embedding(self.language_model)
 
     def parts(self) -> dict[str, nn.Module]:
-        """The three parts by name."""
+        """The parts by name."""
         return {name: getattr(self, name) for name in self.part_names}
 
-    def image_length(self, width: int, height: int) -> int:
-        """Positions that a picture of this size takes in a conversation."""
-        return token_count(self.settings.image_policy, self.geometry, width, height)
+    def image_layout(self, width: int, height: int, pictures: int = 1) -> Layout:
+        """What becomes of a picture of this size in a conversation of so many pictures."""
+        return layout(self.settings.image_policy, self.geometry, width, height, pictures)
+
+    def image_length(self, width: int, height: int, pictures: int = 1) -> int:
+        """Positions that a picture of this size takes in a conversation of so many pictures."""
+        return self.image_layout(width, height, pictures).tokens
 
     def checkpoint_activations(self, vision_tower: bool = True, language_model: bool = True) -> None:
         """From now on, in training mode, layers keep only their input and are computed again in the backward pass."""
@@ -192,14 +229,24 @@ class Llava(nn.Module):
         """Features (N, P, D) of normalised tiles. A tower none of whose parameters is trained runs without autograd."""
         frozen = not any(parameter.requires_grad for parameter in self.vision_tower.parameters())
         with torch.no_grad() if frozen else nullcontext():
-            features_NPV = tower_features(
-                self.vision_tower,
-                tiles_NCHW,
-                self.settings.vision_feature_layer,
-                self.settings.vision_feature_select,
-            )
+            features_NPV = self._tower_features(tiles_NCHW)
         parameter = next(self.projector.parameters())
         return self.projector(features_NPV.to(parameter.device, parameter.dtype))
+
+    def _tower_features(self, tiles_NCHW: Tensor) -> Tensor:
+        settings = self.settings
+        if isinstance(self.vision_tower, FusedTowers):
+            parameter = next(self.vision_tower.parameters())
+            return self.vision_tower.features(
+                tiles_NCHW.to(parameter.device, parameter.dtype), settings.vision_feature_layer
+            )
+        return tower_features(
+            self.vision_tower, tiles_NCHW, settings.vision_feature_layer, settings.vision_feature_select
+        )
+
+    def arrange(self, features_NPD: Tensor, layouts: Sequence[Layout]) -> Tensor:
+        """The rows (M, D) that stand for pictures in the sequence, of the features of all their tiles."""
+        return arrange(features_NPD, layouts, self.newline.weight)
 
     def embed(self, pack: Pack, features_NPD: Tensor | None = None) -> Tensor:
         """Token embeddings (T, D) of a pack with the pictures' features written in.
@@ -209,8 +256,12 @@ class Llava(nn.Module):
         """
         if features_NPD is None and pack.tiles_NCHW is not None:
             features_NPD = self.encode_images(pack.tiles_NCHW)
-        rows_MD = None if features_NPD is None else features_NPD.flatten(0, 1)
-        if int((pack.ids_T == IMAGE_TOKEN_ID).sum()) != (0 if rows_MD is None else len(rows_MD)):
+        if features_NPD is None:
+            return self.place(pack.ids_T, None)
+        layouts = list(chain.from_iterable(pack.layouts))
+        fits = sum(one.tiles for one in layouts) == len(features_NPD)
+        rows_MD = self.arrange(features_NPD, layouts) if fits else features_NPD.flatten(0, 1)
+        if int((pack.ids_T == IMAGE_TOKEN_ID).sum()) != len(rows_MD):
             raise LlavakitError(_mismatch(pack, self.geometry.tokens))
         return self.place(pack.ids_T, rows_MD)
 
@@ -276,13 +327,24 @@ class Llava(nn.Module):
         return session.ask(question, () if history else images)
 
 
+def _open_tower(source: str | Sequence[str], **how: Any) -> tuple[Tower, PixelSpec, TowerGeometry]:
+    """One tower, or several as one."""
+    names = [source] if isinstance(source, str) else list(source)
+    return load_tower(names[0], **how) if len(names) == 1 else load_fused(names, **how)
+
+
+def tower_width(tower: Tower, layers: Layers) -> int:
+    """The width of the features that a projector is given."""
+    return tower.width(layers) if isinstance(tower, FusedTowers) else feature_width(tower.config, layers)
+
+
 def _mismatch(pack: Pack, features: int) -> str:
-    """Says which samples of a pack have another number of picture positions than features."""
+    """Says which samples of a pack have another number of picture positions than this model's features of a tile."""
     wrong = []
-    for sample, (a, b) in enumerate(pairwise(pack.cu_seqlens)):
+    for sample, ((a, b), layouts) in enumerate(zip(pairwise(pack.cu_seqlens), pack.layouts, strict=True)):
         places = int((pack.ids_T[a:b] == IMAGE_TOKEN_ID).sum())
-        tiles = pack.tiles_per_sample[sample] if pack.tiles_per_sample else 0
-        if places != tiles * features:
+        tiles = sum(one.tiles for one in layouts)
+        if places and places != tiles * features:
             wrong.append(
                 f"{pack.sample_ids[sample]} ({places} picture positions, {tiles} tiles of {features} features)"
             )

@@ -15,17 +15,33 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig, LlavaConfig, PretrainedConfig
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    GenerationConfig,
+    LlavaConfig,
+    LlavaNextConfig,
+    PretrainedConfig,
+)
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING
 
 from llavakit.checkpoints import hf, native
 from llavakit.checkpoints.chat_template import original_chat_template
 from llavakit.checkpoints.files import CheckpointError, read_json, read_tensors
+from llavakit.images.geometry import Grid, ImagePolicy
 from llavakit.images.spec import PixelSpec
+from llavakit.model.fused import FusedTowers
 from llavakit.model.language import prepare_language_model, token_embedding
-from llavakit.model.projectors import build_projector
+from llavakit.model.projectors import build_projector, reduced_side
 from llavakit.model.sources import loading
-from llavakit.model.towers import check_feature_layer, pixel_spec, prefix_tokens, tower_geometry, vision_part
+from llavakit.model.towers import (
+    check_feature_layers,
+    feature_width,
+    pixel_spec,
+    prefix_tokens,
+    tower_geometry,
+    vision_part,
+)
 
 if TYPE_CHECKING:
     from llavakit.model.llava import Llava
@@ -41,55 +57,119 @@ def load(
     where = str(folder)
     config = read_json(path / "config.json")
     kind = config.get("model_type")
-    if kind not in (hf.MODEL_TYPE, native.MODEL_TYPE):
+    if kind not in (*hf.MODEL_TYPES, native.MODEL_TYPE):
+        known = f"{', '.join(hf.MODEL_TYPES)} or {native.MODEL_TYPE}"
         raise CheckpointError(
-            f"{where}: a model of type {kind}, expected a LLaVA of type {hf.MODEL_TYPE} or {native.MODEL_TYPE}; "
+            f"{where}: a model of type {kind}, expected a LLaVA of type {known}; "
             "to build a LLaVA from parts, name them in a recipe"
         )
     mine = config.get("llavakit")
-    vision_config, text_config = _configs(config, where)
+    vision_configs, text_config = _configs(config, where)
     with loading("tokenizer of", where):
         tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
     tokenizer.chat_template = original_chat_template(tokenizer.chat_template)
     if mine is None:
-        settings, pixels = _foreign(config, path, vision_config, text_config, tokenizer)
+        settings, pixels = _foreign(config, path, vision_configs[0], text_config, tokenizer)
         rows = None
     else:
         try:
             names = [field.name for field in dataclasses.fields(LlavaSettings)]
-            settings = LlavaSettings(**{name: mine[name] for name in names})
-            pixels = PixelSpec(
-                **mine["pixels"] | {key: tuple(mine["pixels"][key]) for key in ("mean", "std")}
-            )
+            settings = _settings({name: mine[name] for name in names})
+            pixels = _pixels(mine["pixels"])
             rows = int(mine["vocabulary"])
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"{where}: the llavakit part of config.json is not complete ({error}); it was written by another "
                 "version or edited"
             ) from error
-    check_feature_layer(vision_config, settings.vision_feature_layer)
+    for vision_config in vision_configs:
+        check_feature_layers(vision_config, settings.vision_feature_layer)
     tensors = read_tensors(path)
-    if kind == hf.MODEL_TYPE:
+    if kind in hf.MODEL_TYPES:
         parts = hf.from_hub(tensors, projector=settings.projector, where=where)
     else:
         parts = native.from_native(tensors, where)
-    if rows is not None and kind == hf.MODEL_TYPE:
+    if rows is not None and kind in hf.MODEL_TYPES:
         _drop_rows(parts["language_model"], rows, where)
         text_config.vocab_size = rows
-    tower = _build(MODEL_MAPPING, vision_config, parts["vision_tower"], "vision_tower", where, dtype)
+    tower = _tower(config, vision_configs, parts["vision_tower"], where, dtype)
     llm = _build(
         MODEL_FOR_CAUSAL_LM_MAPPING, text_config, parts["language_model"], "language_model", where, dtype
     )
-    projector = _projector(settings.projector, vision_config, llm, parts["projector"], where, dtype)
+    geometry = tower_geometry(vision_configs[0], pixels, settings.vision_feature_select)
+    width = sum(feature_width(one, settings.vision_feature_layer) for one in vision_configs)
+    joint = build_projector(settings.projector, width, token_embedding(llm).embedding_dim, geometry.side)
+    projector = _filled(joint, parts["projector"], "projector", where, dtype)
+    newline = _newline(settings, token_embedding(llm).embedding_dim, parts["newline"], where, dtype)
+    geometry = dataclasses.replace(geometry, reduced_side=reduced_side(settings.projector, geometry.side))
     if (path / "generation_config.json").exists():
         with loading("generation settings of", where):
             llm.generation_config = GenerationConfig.from_pretrained(str(path))
     prepare_language_model(llm, where)
-    geometry = tower_geometry(vision_config, pixels, settings.vision_feature_select)
     model = cls(
-        tower, projector, llm, tokenizer=tokenizer, pixels=pixels, geometry=geometry, settings=settings
+        tower,
+        projector,
+        newline,
+        llm,
+        tokenizer=tokenizer,
+        pixels=pixels,
+        geometry=geometry,
+        settings=settings,
     )
     return model if device is None else model.to(device)
+
+
+def _settings(saved: dict[str, Any]) -> Any:
+    """LlavaSettings as they were saved."""
+    from llavakit.model.llava import LlavaSettings
+
+    policy = dict(saved["image_policy"])
+    policy["grids"] = tuple(Grid(*grid) for grid in policy["grids"])
+    layers = saved["vision_feature_layer"]
+    return LlavaSettings(
+        **saved
+        | {
+            "image_policy": ImagePolicy(**policy),
+            "vision_feature_layer": layers if isinstance(layers, int) else tuple(layers),
+        }
+    )
+
+
+def _pixels(saved: dict[str, Any]) -> PixelSpec:
+    return PixelSpec(**saved | {key: tuple(saved[key]) for key in ("mean", "std")})
+
+
+def _tower(
+    config: dict[str, Any],
+    vision_configs: list[PretrainedConfig],
+    state: dict[str, Tensor],
+    where: str,
+    dtype: torch.dtype | None,
+) -> Any:
+    """The vision tower, or the several towers, with exactly these tensors."""
+    if config["vision_config"].get("model_type") != native.FUSED:
+        return _build(MODEL_MAPPING, vision_configs[0], state, "vision_tower", where, dtype)
+    strange = [name for name in state if not name.startswith("towers.")]
+    if strange:
+        raise CheckpointError(f"{where}: unexpected tensor vision_tower.{strange[0]}")
+    towers = []
+    for number, vision_config in enumerate(vision_configs):
+        start = f"towers.{number}."
+        mine = {name.removeprefix(start): t for name, t in state.items() if name.startswith(start)}
+        towers.append(_build(MODEL_MAPPING, vision_config, mine, f"vision_tower {number}", where, dtype))
+    specs = [_pixels(one) for one in config["vision_config"]["pixels"]]
+    return FusedTowers(towers, specs)
+
+
+def _newline(
+    settings: Any, width: int, state: dict[str, Tensor], where: str, dtype: torch.dtype | None
+) -> Any:
+    """The newline's row; fresh where a checkpoint that never used one holds none."""
+    from llavakit.model.llava import Newline
+
+    if state or settings.image_policy.newline:
+        return _filled(Newline(width), state, "newline", where, dtype)
+    return Newline(width).to(dtype or torch.float32)
 
 
 def _found(name: str) -> Path:
@@ -108,17 +188,19 @@ def _found(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=patterns))
 
 
-def _configs(config: dict[str, Any], where: str) -> tuple[PretrainedConfig, PretrainedConfig]:
-    """The configurations of the tower and of the language model."""
+def _configs(config: dict[str, Any], where: str) -> tuple[list[PretrainedConfig], PretrainedConfig]:
+    """The configurations of the tower (one, or several that are fused) and of the language model."""
     with loading("config.json of", where):
-        if config["model_type"] == hf.MODEL_TYPE:
-            whole: Any = LlavaConfig.from_dict(config)
-            vision, text = whole.vision_config, whole.text_config
+        if config["model_type"] in hf.MODEL_TYPES:
+            kind = LlavaConfig if config["model_type"] == hf.MODEL_TYPE else LlavaNextConfig
+            whole: Any = kind.from_dict(config)
             if whole.tie_word_embeddings:
-                text.tie_word_embeddings = True
-        else:
-            vision, text = (AutoConfig.for_model(**config[key]) for key in ("vision_config", "text_config"))
-    return vision_part(vision), text
+                whole.text_config.tie_word_embeddings = True
+            return [vision_part(whole.vision_config)], whole.text_config
+        vision = config["vision_config"]
+        several = vision["towers"] if vision["model_type"] == native.FUSED else [vision]
+        text = AutoConfig.for_model(**config["text_config"])
+        return [vision_part(AutoConfig.for_model(**one)) for one in several], text
 
 
 def _foreign(
@@ -132,9 +214,7 @@ def _foreign(
     from llavakit.model.llava import LlavaSettings
 
     where = str(path)
-    layer = config.get("vision_feature_layer", -2)
-    if not isinstance(layer, int):
-        raise CheckpointError(f"{where}: it reads the tower's layers {layer}, expected one layer")
+    layers = config.get("vision_feature_layer", -2)
     strategy = config.get("vision_feature_select_strategy", "default")
     prefix = prefix_tokens(vision_config)
     if strategy == "default" and prefix != 1:
@@ -144,16 +224,22 @@ def _foreign(
         processor = read_json(path / "preprocessor_config.json")
     elif (path / "processor_config.json").exists():
         processor = read_json(path / "processor_config.json").get("image_processor")
+    pixels = pixel_spec(processor, vision_config)
+    if config["model_type"] == hf.NEXT_MODEL_TYPE:
+        grids = hf.grids_of(config, pixels.image_size, where)
+        policy = ImagePolicy("anyres", grids, several="anyres")  # transformers cuts every picture into tiles
+    else:
+        policy = ImagePolicy("pad" if (processor or {}).get("do_pad") else "square")
     # LLaVA v1.5 is the one checkpoint family that was published without saying how it talks.
     own = text_config.model_type != "llama" and getattr(tokenizer, "chat_template", None) is not None
     settings = LlavaSettings(
         projector=hf.projector_of(config, where),
-        vision_feature_layer=layer,
+        vision_feature_layer=layers if isinstance(layers, int) else tuple(layers),
         vision_feature_select="cls_patch" if strategy == "full" and prefix else "patch",
-        image_policy="pad" if (processor or {}).get("do_pad") else "square",
+        image_policy=policy,
         template="tokenizer" if own else "vicuna_v1",
     )
-    return settings, pixel_spec(processor, vision_config)
+    return settings, pixels
 
 
 def _drop_rows(language_model: dict[str, Tensor], rows: int, where: str) -> None:
@@ -203,18 +289,13 @@ def _build(
     return module
 
 
-def _projector(
-    name: str,
-    vision_config: PretrainedConfig,
-    llm: Any,
-    state: Mapping[str, Tensor],
-    where: str,
-    dtype: torch.dtype | None,
-) -> nn.Module:
-    projector = build_projector(name, vision_config.hidden_size, token_embedding(llm).embedding_dim)
-    expected = projector.state_dict()
+def _filled(
+    module: nn.Module, state: Mapping[str, Tensor], part: str, where: str, dtype: torch.dtype | None
+) -> Any:
+    """A module of ours with exactly these tensors in it."""
+    expected = module.state_dict()
     _check(
-        "projector",
+        part,
         where,
         sorted(set(expected) - set(state)),
         sorted(set(state) - set(expected)),
@@ -224,8 +305,8 @@ def _projector(
             if state[key].shape != expected[key].shape
         ],
     )
-    projector.to(dtype or _dtype_of(state)).load_state_dict(state)
-    return projector
+    module.to(dtype or _dtype_of(state)).load_state_dict(state)
+    return module
 
 
 def _check(

@@ -13,14 +13,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from llavakit.conversation.tokenize import IGNORE_INDEX, IMAGE_TOKEN_ID, Encoded
 from llavakit.errors import LlavakitError
+from llavakit.images.geometry import Layout
 
-__all__ = ["IGNORE_INDEX", "IMAGE_TOKEN_ID", "Pack", "pack_conversations"]
+__all__ = ["IGNORE_INDEX", "IMAGE_TOKEN_ID", "Pack", "Tiled", "pack_conversations"]
+
+
+class Tiled(NamedTuple):
+    """A picture as a model takes it: its normalised tiles (N, C, H, W) and how their features are laid out."""
+
+    tiles_NCHW: Tensor
+    layout: Layout
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,7 @@ class Pack:
     cu_seqlens: where each conversation begins, and T last.
     tiles_NCHW: the tiles of all pictures in order of placement, or None when the pack has no picture.
     sample_ids: one name a conversation, for messages.
-    tiles_per_sample: how many tiles each conversation owns.
+    layouts: how each conversation's pictures are laid out, in order of placement.
     """
 
     ids_T: Tensor
@@ -42,7 +51,7 @@ class Pack:
     cu_seqlens: list[int]
     tiles_NCHW: Tensor | None
     sample_ids: list[str]
-    tiles_per_sample: list[int] = field(default_factory=list)
+    layouts: list[list[Layout]] = field(default_factory=list)
 
     @property
     def supervised(self) -> int:
@@ -73,13 +82,13 @@ class Pack:
 
 
 def pack_conversations(
-    encoded: Sequence[Encoded], tiles: Sequence[Tensor], sample_ids: Sequence[str | int]
+    encoded: Sequence[Encoded], pictures: Sequence[Tiled], sample_ids: Sequence[str | int]
 ) -> Pack:
     """Lays encoded conversations end to end.
 
-    tiles: one (N, C, H, W) tensor a picture, in order of placement: all pictures of the first conversation, then of
-    the second, and so on. Raises LlavakitError, naming the sample, when a conversation is empty, when the tiles run
-    out or are left over, or when its picture positions are not those its spans announce.
+    pictures: in order of placement: all of the first conversation, then of the second, and so on. Raises
+    LlavakitError, naming the sample, when a conversation is empty, when the pictures run out or are left over, or when
+    its picture positions are not those its spans and its pictures' layouts announce.
     """
     if not encoded or len(encoded) != len(sample_ids):
         raise LlavakitError(
@@ -89,7 +98,7 @@ def pack_conversations(
     ids: list[int] = []
     labels: list[int] = []
     cu_seqlens = [0]
-    tiles_per_sample: list[int] = []
+    layouts: list[list[Layout]] = []
     taken = 0
     for item, name in zip(encoded, sample_ids, strict=True):
         if not item.ids or len(item.ids) != len(item.labels):
@@ -102,19 +111,26 @@ def pack_conversations(
             raise LlavakitError(
                 f"sample {name}: {found} picture positions among its ids, but its picture spans announce {announced}"
             )
-        mine = tiles[taken : taken + len(item.images)]
+        mine = pictures[taken : taken + len(item.images)]
         if len(mine) < len(item.images):
             raise LlavakitError(
                 f"sample {name}: it places {len(item.images)} pictures but only {len(mine)} were given for it"
             )
+        for span, picture in zip(item.images, mine, strict=True):
+            if span.length != picture.layout.tokens or len(picture.tiles_NCHW) != picture.layout.tiles:
+                raise LlavakitError(
+                    f"sample {name}: {span.length} positions are kept for its picture {span.index}, whose "
+                    f"{len(picture.tiles_NCHW)} tiles take {picture.layout.tokens}; the positions must be counted with "
+                    "the geometry and the image policy of this model"
+                )
         taken += len(mine)
-        tiles_per_sample.append(sum(len(tile) for tile in mine))
+        layouts.append([picture.layout for picture in mine])
         ids += item.ids
         labels += [*item.labels[1:], IGNORE_INDEX]
         cu_seqlens.append(len(ids))
-    if taken != len(tiles):
+    if taken != len(pictures):
         raise LlavakitError(
-            f"samples {', '.join(map(str, sample_ids))}: {taken} pictures are placed but {len(tiles)} were given"
+            f"samples {', '.join(map(str, sample_ids))}: {taken} pictures are placed but {len(pictures)} were given"
         )
     lengths = [end - start for start, end in pairwise(cu_seqlens)]
     return Pack(
@@ -122,7 +138,7 @@ def pack_conversations(
         labels_T=torch.tensor(labels, dtype=torch.long),
         positions_T=torch.cat([torch.arange(length) for length in lengths]),
         cu_seqlens=cu_seqlens,
-        tiles_NCHW=torch.cat(list(tiles)) if tiles else None,
+        tiles_NCHW=torch.cat([picture.tiles_NCHW for picture in pictures]) if pictures else None,
         sample_ids=[str(name) for name in sample_ids],
-        tiles_per_sample=tiles_per_sample,
+        layouts=layouts,
     )

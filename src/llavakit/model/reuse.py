@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
@@ -23,6 +23,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from llavakit.images.pixels import to_tiles
+from llavakit.model.packed import Tiled
 
 if TYPE_CHECKING:
     from llavakit.model.llava import Llava
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 _TILES_AT_ONCE = 32
 _GIGABYTE = 2**30
 
-Image_ = Image.Image | Tensor
+Image_ = Image.Image | Tiled
 Key = TypeVar("Key", bound=Hashable)
 
 
@@ -66,37 +67,57 @@ class PictureFeatures:
         self._shelf: Shelf[bytes] = Shelf(room)
         self._known: dict[int, tuple[object, bytes]] = {}
 
-    def key(self, picture: Image_) -> bytes:
-        """A name that two pictures share when their pixels are the same."""
+    def key(self, picture: Image_, pictures: int) -> bytes:
+        """A name that two pictures share when their pixels, and what is made of them beside so many, are the same."""
         known = self._known.get(id(picture))
         if known is None:
-            if isinstance(picture, Tensor):
-                shape, pixels = str(tuple(picture.shape)), picture.cpu().contiguous().numpy().tobytes()
+            if isinstance(picture, Tiled):
+                shape, pixels = str(picture.layout), picture.tiles_NCHW.cpu().contiguous().numpy().tobytes()
             else:
                 shape, pixels = f"{picture.mode}{picture.size}", picture.tobytes()
-            key = hashlib.blake2b(pixels, digest_size=16, key=shape.encode()[:64]).digest()
+            key = hashlib.blake2b(pixels, digest_size=16, person=_digest(shape)).digest()
             known = self._known[id(picture)] = (picture, key)  # holding the picture keeps its id its own
-        return known[1]
+        tiling = not isinstance(picture, Tiled) and self._model.settings.image_policy.tiling(pictures)
+        return known[1] + bytes([tiling])
 
     @torch.no_grad()
-    def __call__(self, pictures: Sequence[Image_]) -> list[Tensor]:
-        """The features (positions, D) of each picture."""
-        wanted = {self.key(picture): picture for picture in pictures}
+    def __call__(self, conversations: Sequence[Sequence[Image_]]) -> list[Tensor]:
+        """The rows (positions, D) of every picture of every conversation, in order."""
+        shown = [(picture, len(some)) for some in conversations for picture in some]
+        wanted = {self.key(*one): one for one in shown}
         found = {key: kept[0] for key in wanted if (kept := self._shelf.get(key)) is not None}
-        fresh = [key for key in wanted if key not in found]
-        for start in range(0, len(fresh), _TILES_AT_ONCE):
-            some = fresh[start : start + _TILES_AT_ONCE]
-            tiles = [self._tiles(wanted[key]) for key in some]
-            rows_NPD = self._model.encode_images(torch.cat(tiles).to(self._model.device))
-            for key, rows in zip(some, rows_NPD.split([len(tile) for tile in tiles]), strict=True):
-                found[key] = rows.flatten(0, 1).clone()
+        fresh = {key: self._tiled(*one) for key, one in wanted.items() if key not in found}
+        for keys in _groups(fresh):
+            tiles_NCHW = torch.cat([fresh[key].tiles_NCHW for key in keys]).to(self._model.device)
+            features = self._model.encode_images(tiles_NCHW).split([fresh[key].layout.tiles for key in keys])
+            for key, features_NPD in zip(keys, features, strict=True):
+                found[key] = self._model.arrange(features_NPD, [fresh[key].layout]).clone()
                 self._shelf.keep(key, [found[key]])
-        return [found[self.key(picture)] for picture in pictures]
+        return [found[self.key(*one)] for one in shown]
 
-    def _tiles(self, picture: Image_) -> Tensor:
-        if isinstance(picture, Tensor):
+    def _tiled(self, picture: Image_, pictures: int) -> Tiled:
+        if isinstance(picture, Tiled):
             return picture
-        return to_tiles(picture, self._model.settings.image_policy, self._model.pixels)
+        tiles_NCHW = to_tiles(picture, self._model.settings.image_policy, self._model.pixels, pictures)
+        return Tiled(tiles_NCHW, self._model.image_layout(*picture.size, pictures))
+
+
+def _groups(fresh: Mapping[bytes, Tiled]) -> Iterator[list[bytes]]:
+    """Keys of pictures whose tiles go through the tower together."""
+    group: list[bytes] = []
+    tiles = 0
+    for key, one in fresh.items():
+        if group and tiles + one.layout.tiles > _TILES_AT_ONCE:
+            yield group
+            group, tiles = [], 0
+        group.append(key)
+        tiles += one.layout.tiles
+    if group:
+        yield group
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 @torch.no_grad()
@@ -125,17 +146,16 @@ class PromptHeads:
         if not heads[0]:
             return DynamicCache()
         keys = [
-            (tuple(ids), tuple(self.features.key(picture) for picture in mine))
+            (tuple(ids), tuple(self.features.key(picture, len(mine)) for picture in mine))
             for ids, mine in zip(heads, pictures, strict=True)
         ]
         states = {key: kept for key in dict.fromkeys(keys) if (kept := self._shelf.get(key)) is not None}
         places = {key: place for place, key in enumerate(keys) if key not in states}
         if places:
             ids_BQ = torch.tensor([heads[place] for place in places.values()], device=self._model.device)
-            shown = [picture for place in places.values() for picture in pictures[place]]
-            rows_MD = torch.cat(self.features(shown)) if shown else None
+            rows = self.features([pictures[place] for place in places.values()])
             read = DynamicCache()
-            feed(self._model, self._model.place(ids_BQ, rows_MD), read)
+            feed(self._model, self._model.place(ids_BQ, torch.cat(rows) if rows else None), read)
             for row, key in enumerate(places):
                 states[key] = [tensor[row : row + 1].clone() for tensor in _tensors(read)]
                 self._shelf.keep(key, states[key])

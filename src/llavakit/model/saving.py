@@ -1,8 +1,8 @@
 """Saving a Llava as a folder.
 
-A model that stock transformers can express is saved in its layout (`checkpoints.hf`), any other in llavakit's own
-(`checkpoints.native`). What the saved file needs beyond the model, rows for `<image>` and a pad token, is added to the
-file alone; `opening` takes it away again.
+A model that stock transformers can express is saved in one of its layouts (`checkpoints.hf`), any other in llavakit's
+own (`checkpoints.native`). What the saved file needs beyond the model, rows for `<image>` and a pad token, is added to
+the file alone; `opening` takes it away again.
 
 Knows modules and the checkpoint room. Knows nothing of training.
 """
@@ -21,6 +21,7 @@ from llavakit.checkpoints import companions, hf, native
 from llavakit.checkpoints.chat_template import chat_template
 from llavakit.checkpoints.files import atomic_folder, write_json, write_tensors
 from llavakit.conversation.templates import get_template
+from llavakit.model.fused import FusedTowers
 from llavakit.model.language import head_is_plain
 from llavakit.model.stops import stop_ids
 from llavakit.model.towers import prefix_tokens
@@ -38,21 +39,23 @@ def save(model: Llava, folder: str | Path, dtype: torch.dtype | None = None) -> 
     tied = _is_tied(llm)
     if tied:
         parts["language_model"].pop(_head_name(llm))
-    tower_config = _plain(model.vision_tower.config)
+    tower, policy = model.vision_tower, model.settings.image_policy
+    tower_config = fused_config(tower) if isinstance(tower, FusedTowers) else _plain(tower.config)
     text_config = _plain(llm.config)
-    prefix = prefix_tokens(model.vision_tower.config)
+    prefix = None if isinstance(tower, FusedTowers) else prefix_tokens(tower.config)
     reason = hf.why_not_expressible(
         projector=model.settings.projector,
         select=model.settings.vision_feature_select,
+        policy=policy,
         prefix_tokens=prefix,
         plain_head=head_is_plain(llm) and hf.EMBEDDING in parts["language_model"],
         language_names=list(parts["language_model"]),
     )
     saved_dtype = str(next(iter(parts["language_model"].values())).dtype).removeprefix("torch.")
     settings = _settings(model)
-    processor = companions.image_processor_config(model.pixels, model.settings.image_policy)
+    processor = companions.image_processor_config(model.pixels, policy)
     with atomic_folder(folder) as temporary:
-        if reason is None:
+        if reason is None and prefix is not None:
             tokenizer, image_token = companions.exported_tokenizer(model.tokenizer)
             rows = max(model.vocabulary, len(tokenizer))
             _add_rows(parts["language_model"], rows)
@@ -62,7 +65,9 @@ def save(model: Llava, folder: str | Path, dtype: torch.dtype | None = None) -> 
                 vision_config=tower_config,
                 text_config=text_config,
                 projector=model.settings.projector,
-                feature_layer=model.settings.vision_feature_layer,
+                feature_layer=_plain_layers(model.settings.vision_feature_layer),
+                policy=policy,
+                image_size=model.geometry.image_size,
                 strategy=strategy,
                 image_token=image_token,
                 image_length=model.geometry.tokens,
@@ -71,11 +76,15 @@ def save(model: Llava, folder: str | Path, dtype: torch.dtype | None = None) -> 
                 settings=settings,
             )
             tensors = hf.to_hub(
-                parts, tower_type=tower_config["model_type"], projector=model.settings.projector
+                parts,
+                tower_type=tower_config["model_type"],
+                projector=model.settings.projector,
+                newline=policy.newline,
             )
             companions.write_processor(
                 temporary,
                 processor,
+                processor_class="LlavaNextProcessor" if policy.name == "anyres" else "LlavaProcessor",
                 patch_size=model.geometry.patch_size,
                 strategy=strategy,
                 prefix_tokens=prefix,
@@ -87,7 +96,7 @@ def save(model: Llava, folder: str | Path, dtype: torch.dtype | None = None) -> 
                 text_config=text_config,
                 dtype=saved_dtype,
                 settings=settings,
-                reason=reason,
+                reason=str(reason),
             )
             tensors = native.to_native(parts)
             tokenizer = model.tokenizer
@@ -104,6 +113,19 @@ def _settings(model: Llava) -> dict[str, Any]:
         **dataclasses.asdict(model.settings),
         "pixels": dataclasses.asdict(model.pixels),
         "vocabulary": model.vocabulary,
+    }
+
+
+def _plain_layers(layers: int | tuple[int, ...]) -> int | list[int]:
+    return layers if isinstance(layers, int) else list(layers)
+
+
+def fused_config(tower: FusedTowers) -> dict[str, Any]:
+    """The configurations and pixels of several towers, under a model type of llavakit's own."""
+    return {
+        "model_type": native.FUSED,
+        "towers": [_plain(one.config) for one in tower.each],
+        "pixels": [dataclasses.asdict(spec) for spec in tower.specs],
     }
 
 

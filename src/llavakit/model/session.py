@@ -62,6 +62,7 @@ class ChatSession:
         self._pictures: list[Image.Image] = []
         self._cache = DynamicCache()
         self._read: list[int] = []  # the ids that the cache holds; pictures are never exchanged, only added
+        self._tiling = False  # whether the pictures that the cache holds were cut into tiles
 
     @property
     def turns(self) -> tuple[Turn, ...]:
@@ -113,7 +114,8 @@ class ChatSession:
         """The prompt of the conversation so far, and how many tokens its answer may take."""
         names = tuple(f"picture {number + 1}" for number in range(len(self._pictures)))
         conversation = Conversation(id="chat", source="chat", images=names, turns=tuple(self._turns), meta={})
-        lengths = [self._model.image_length(*picture.size) for picture in self._pictures]
+        shown = len(self._pictures)
+        lengths = [self._model.image_length(*picture.size, shown) for picture in self._pictures]
         prompt = encode(conversation, self._template, self._model.tokenizer, lengths, prompt=True)
         room = self._max_new_tokens
         limit = getattr(self._model.language_model.config, "max_position_embeddings", None)
@@ -128,6 +130,9 @@ class ChatSession:
 
     def _reuse(self, ids: list[int]) -> int:
         """Cuts the cache to what it shares with the prompt, short of its last position; returns how much that is."""
+        tiling = self._model.settings.image_policy.tiling(len(self._pictures))
+        if tiling != self._tiling:  # one more picture, and the earlier ones are shown in another way
+            self._read, self._tiling = [], tiling
         kept = 0
         for old, new in zip(self._read, ids[:-1], strict=False):
             if old != new:

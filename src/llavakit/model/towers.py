@@ -4,6 +4,8 @@ A tower is a `transformers` module that answers pixels with hidden states. LLaVA
 but one, and drops the tokens that stand before the patches (a class token, registers). A folder that holds a whole
 CLIP or SigLIP model gives its vision half.
 
+Several layers may be read, their features side by side. Several towers may look at the same tile: see `fused`.
+
 Knows towers, their configuration and the image processor's file beside them. Knows nothing of language models.
 
 Shapes: N tiles, C H W pixels, R rows of a hidden state (prefix tokens, then patches), P features kept, V tower width.
@@ -11,8 +13,10 @@ Shapes: N tiles, C H W pixels, R rows of a hidden state (prefix tokens, then pat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -33,23 +37,32 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _LAYERS = {
     "clip_vision_model": "encoder.layers",
     "siglip_vision_model": "encoder.layers",
+    "siglip2_vision_model": "encoder.layers",
     "dinov2": "encoder.layer",
     "dinov2_with_registers": "encoder.layer",
 }
 # Families whose position table has one size, so that the tile's size is not free.
 _FIXED_SIZE = ("clip_vision_model", "siglip_vision_model")
+# Families that interpolate their positions whenever they run.
+_ANY_SIZE = ("dinov2", "dinov2_with_registers", "siglip2_vision_model")
+# Of these, those that take patches in rows instead of pixels in a square.
+_PATCHED = ("siglip2_vision_model",)
+
+Layers = int | Sequence[int]
 
 
 def load_tower(
     source: str,
     *,
-    vision_feature_layer: int = -2,
+    image_size: int | None = None,
+    vision_feature_layer: Layers = -2,
     vision_feature_select: str = "patch",
     dtype: torch.dtype = torch.float32,
 ) -> tuple[PreTrainedModel, PixelSpec, TowerGeometry]:
     """Opens the tower called `source`: a folder, a hub name or `package:PKG/path`.
 
-    Returns the module, how it wants its pixels, and its geometry under the given feature layer and selection.
+    image_size: side of the tile, where it is not to be the tower's own; a table of positions is then interpolated.
+    Returns the module, how it wants its pixels, and its geometry under the given feature layers and selection.
     Without an image processor's file beside it, the pixels are CLIP's at the size its configuration names.
     Raises LlavakitError when it is not there, is no vision model, holds no safetensors, or would need its own code.
     """
@@ -59,14 +72,48 @@ def load_tower(
     config = vision_part(config)
     tower = load_pretrained(AutoModel, "vision tower", source, name, config=config, dtype=dtype)
     spec = pixel_spec(_processor_config(name), config)
-    check_feature_layer(config, vision_feature_layer)
-    return tower, spec, tower_geometry(config, spec, vision_feature_select)
+    if image_size is not None and image_size != spec.image_size:
+        tower = resize_positions(tower, image_size)
+        spec = replace(spec, image_size=image_size, shortest_edge=image_size)
+    check_feature_layers(config, vision_feature_layer)
+    return tower, spec, tower_geometry(tower.config, spec, vision_feature_select)
+
+
+@torch.no_grad()
+def resize_positions(tower: PreTrainedModel, image_size: int) -> PreTrainedModel:
+    """The tower for tiles of another size: its table of positions interpolated, bicubic, as its patches stand.
+
+    A tower that does this by itself (DINOv2) is returned as it is. Raises LlavakitError where a table of another kind
+    would have to be changed.
+    """
+    config = tower.config
+    if config.model_type not in _FIXED_SIZE:
+        if config.model_type in _ANY_SIZE:
+            return tower
+        raise LlavakitError(
+            f"image_size is {image_size}, but how a tower of type {config.model_type} is made to read another size "
+            "than its own is not known; leave image_size out"
+        )
+    prefix = prefix_tokens(config)
+    state = tower.state_dict()
+    name = next(key for key in state if key.endswith("position_embedding.weight"))
+    before, grid = state[name][:prefix], state[name][prefix:]
+    side, new_side = config.image_size // config.patch_size, image_size // config.patch_size
+    plane = grid.float().T.view(1, -1, side, side)
+    resized = nn.functional.interpolate(plane, size=(new_side, new_side), mode="bicubic", align_corners=False)
+    state[name] = torch.cat([before, resized[0].flatten(1).T.to(grid.dtype)])
+    config = type(config).from_dict({**config.to_dict(), "image_size": image_size})
+    resized_tower = type(tower)(config).to(state[name].dtype)
+    resized_tower.load_state_dict(state)
+    return resized_tower.eval()
 
 
 def vision_part(config: PretrainedConfig) -> PretrainedConfig:
     """The configuration of the vision tower in `config`: its vision half where it describes a two-sided model."""
     vision = getattr(config, "vision_config", None)
     config = config if vision is None else vision
+    if config.model_type in _PATCHED:  # it names its size by the number of patches it was trained with
+        config.image_size = math.isqrt(config.num_patches) * config.patch_size
     for key in ("hidden_size", "num_hidden_layers", "patch_size", "image_size"):
         if not isinstance(getattr(config, key, None), int):
             raise LlavakitError(
@@ -111,44 +158,71 @@ def tower_geometry(config: PretrainedConfig, spec: PixelSpec, select: str) -> To
     return TowerGeometry(spec.image_size, config.patch_size, extra)
 
 
-def check_feature_layer(config: PretrainedConfig, layer: int) -> int:
-    """The index of the hidden state that `layer` names, counting the embeddings as 0; raises when there is none."""
+def layer_list(layers: Layers) -> tuple[int, ...]:
+    """The layers that are read, as they are named."""
+    return (layers,) if isinstance(layers, int) else tuple(layers)
+
+
+def check_feature_layers(config: PretrainedConfig, layers: Layers) -> list[int]:
+    """The indices of the hidden states that are named, counting the embeddings as 0; raises when there is none."""
     states = config.num_hidden_layers + 1
-    if not -states <= layer < states:
-        raise LlavakitError(
-            f"vision_feature_layer is {layer}, but a tower of {config.num_hidden_layers} layers has hidden states "
-            f"-{states} to {states - 1}"
-        )
-    return layer % states
+    named = layer_list(layers)
+    for layer in named:
+        if not -states <= layer < states:
+            raise LlavakitError(
+                f"vision_feature_layer is {layer}, but a tower of {config.num_hidden_layers} layers has hidden states "
+                f"-{states} to {states - 1}"
+            )
+    if not named:
+        raise LlavakitError("vision_feature_layer is an empty list; expected at least one layer")
+    return [layer % states for layer in named]
 
 
-def select_features(hidden_states: Sequence[Tensor], layer: int, select: str, prefix_tokens: int) -> Tensor:
-    """The features of a tile: hidden state `layer` (N, R, V), without the prefix tokens when select is `patch`."""
-    hidden_NRV = hidden_states[layer]
-    return hidden_NRV[:, prefix_tokens:] if select == "patch" else hidden_NRV
+def feature_width(config: PretrainedConfig, layers: Layers) -> int:
+    """The width of a tower's features: its own, as many times as layers are read."""
+    return int(config.hidden_size) * len(layer_list(layers))
 
 
-def tower_features(tower: PreTrainedModel, tiles_NCHW: Tensor, layer: int, select: str) -> Tensor:
-    """Runs the tower as far as it is read and returns its features (N, P, V).
+def tower_features(tower: PreTrainedModel, tiles_NCHW: Tensor, layers: Layers, select: str) -> Tensor:
+    """Runs the tower as far as it is read and returns its features (N, P, V), those of several layers side by side.
 
     Raises LlavakitError when the tower answers with another number of rows than its prefix tokens and patches.
     """
     config = tower.config
-    index = check_feature_layer(config, layer)
+    indices = check_feature_layers(config, layers)
     prefix = prefix_tokens(config)
     parameter = next(tower.parameters())
-    with _only_layers(tower, index):
-        states = tower(
-            tiles_NCHW.to(parameter.device, parameter.dtype), output_hidden_states=True
-        ).hidden_states
     height, width = (side // config.patch_size for side in tiles_NCHW.shape[-2:])
-    if states is None or states[index].dim() != 3 or states[index].shape[1] != prefix + height * width:
-        found = None if states is None else tuple(states[index].shape)
+    tiles_NCHW = tiles_NCHW.to(parameter.device, parameter.dtype)
+    with _only_layers(tower, max(indices)):
+        inputs = (
+            _patches(tiles_NCHW, config.patch_size)
+            if config.model_type in _PATCHED
+            else {"pixel_values": tiles_NCHW}
+        )
+        states = tower(**inputs, output_hidden_states=True).hidden_states
+    rows = prefix + height * width
+    if states is None or states[indices[0]].dim() != 3 or states[indices[0]].shape[1] != rows:
+        found = None if states is None else tuple(states[indices[0]].shape)
         raise LlavakitError(
             f"vision tower of type {config.model_type}: a hidden state is of shape {found}, expected "
             f"{prefix} prefix tokens and {height}x{width} patches of each tile"
         )
-    return select_features(states, index, select, prefix)
+    read = [states[index] for index in indices]
+    features_NRV = read[0] if len(read) == 1 else torch.cat(read, dim=-1)
+    return features_NRV[:, prefix:] if select == "patch" else features_NRV
+
+
+def _patches(tiles_NCHW: Tensor, patch_size: int) -> dict[str, Tensor]:
+    """Tiles as SigLIP 2 of any shape takes pictures: patches in rows, with their grid and a mask that hides nothing."""
+    tiles, channels, height, width = tiles_NCHW.shape
+    rows, columns = height // patch_size, width // patch_size
+    whole = tiles_NCHW[:, :, : rows * patch_size, : columns * patch_size]
+    cut = whole.reshape(tiles, channels, rows, patch_size, columns, patch_size)
+    patches = cut.permute(0, 2, 4, 3, 5, 1).reshape(tiles, rows * columns, -1)
+    shape = torch.tensor([[rows, columns]], device=tiles_NCHW.device).expand(tiles, 2)
+    mask = torch.ones(tiles, rows * columns, dtype=torch.int32, device=tiles_NCHW.device)
+    return {"pixel_values": patches, "pixel_attention_mask": mask, "spatial_shapes": shape}
 
 
 @contextmanager

@@ -148,7 +148,7 @@ def asker(model: Llava) -> Ask:
         pictures = [opened[file]] if file is not None else []
         parts = (Picture(0), Text("\n" + question)) if pictures else (Text(question),)
         asked = Conversation("exam", "", tuple(filter(None, [file])), (Turn("user", parts),))
-        lengths = [model.image_length(*picture.size) for picture in pictures]
+        lengths = [model.image_length(*picture.size, len(pictures)) for picture in pictures]
         return Request(encode(asked, template, model.tokenizer, lengths, prompt=True), pictures)
 
     def ask(pairs: Sequence[tuple[str, str | None]]) -> list[str]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from llavakit.data.writing import image_policy
 from llavakit.errors import LlavakitError
 from llavakit.model.llava import Llava
 from llavakit.recipe import ModelRecipe, Recipe
@@ -127,6 +128,7 @@ def make_model(recipe: ModelRecipe, seed: int) -> Llava:
         vision_tower=recipe.vision_tower,
         language_model=recipe.language_model,
         projector=recipe.projector,
+        image_size=recipe.image_size,
         vision_feature_layer=recipe.vision_feature_layer,
         vision_feature_select=recipe.vision_feature_select,
         seed=seed,
@@ -196,7 +198,7 @@ class _Course:
         else:
             self.manifest_stages.append(prepared.summary)
         folder.keep()
-        model.settings = replace(model.settings, image_policy=stage.image_policy, template=stage.template)
+        model.settings = replace(model.settings, image_policy=image_policy(stage), template=stage.template)
         prepare_parts(model, stage, precision)
         learner = make_learner(model, stage)
         trained = tuple(
