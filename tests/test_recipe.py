@@ -159,7 +159,7 @@ def test_an_override_of_what_an_anchor_shares_changes_one_place(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("stages.1.learning_rate.projectr=1", ["stages.1.learning_rate.projectr: unknown key", 'did you mean "projector"?', "vision_tower, projector, language_model"]),
+        ("stages.1.learning_rate.projectr=1", ["stages.1.learning_rate.projectr: unknown key", 'did you mean "projector"?', "vision_tower, projector, newline, language_model"]),
         ("stages.2.name=x", ["stages has 2 items (0 to 1)", "no stages.2"]),
         ("stages.0.data.1.path=x", ["stages.0.data has 1 item (0)"]),
         ("stages.first.name=x", ["stages is a list", "'first'"]),

@@ -151,16 +151,6 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             CLIP_PROCESSOR,
         ),
         "siglip": (SiglipVisionModel(SiglipVisionConfig(**VISION, vision_use_head=False)), SIGLIP_PROCESSOR),
-        "siglip2": (
-            Siglip2VisionModel(
-                Siglip2VisionConfig(
-                    **{key: value for key, value in VISION.items() if key != "image_size"},
-                    num_patches=PATCHES,
-                    vision_use_head=False,
-                )
-            ),
-            SIGLIP2_PROCESSOR,
-        ),
         "dinov2": (Dinov2Model(Dinov2Config(**{**VISION, "image_size": 70})), CLIP_PROCESSOR),
         "dinov2_registers": (
             Dinov2WithRegistersModel(
@@ -189,6 +179,12 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     for name, (model, tokenizer) in models_.items():
         folders[name] = _save(model, root / name)
         tokenizer.save_pretrained(root / name)
+    siglip2 = Siglip2VisionConfig(
+        **{key: value for key, value in VISION.items() if key != "image_size"},
+        num_patches=PATCHES,
+        vision_use_head=False,
+    )
+    folders["siglip2"] = _save(Siglip2VisionModel(siglip2), root / "siglip2", SIGLIP2_PROCESSOR)
     return folders
 
 

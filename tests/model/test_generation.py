@@ -65,7 +65,9 @@ def test_greedy_ids_are_those_of_stock_generate_on_the_saved_folder(parts, tmp_p
     for one in mixed():
         ids = torch.tensor([one.prompt.ids])
         ids = ids.masked_fill(ids == IMAGE_TOKEN_ID, stock.config.image_token_id)
-        pixels = {"pixel_values": torch.cat(list(one.pictures))} if one.pictures else {}
+        pixels = (
+            {"pixel_values": torch.cat([shown.tiles_NCHW for shown in one.pictures])} if one.pictures else {}
+        )
         new = stock.generate(
             input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False, **pixels
         )
@@ -130,7 +132,7 @@ def test_pictures_of_equal_pixels_are_one_and_a_full_store_lets_the_longest_unus
     assert features.key(tile(1), 1) == features.key(tile(1), 1) != features.key(tile(2), 1)
     first, second, again = features([[red, blue, red.copy()]])
     assert torch.equal(first, again) and not torch.equal(first, second)
-    none_kept = PictureFeatures(llava, room=1)([red, blue])
+    none_kept = PictureFeatures(llava, room=1)([[red, blue]])
     assert torch.equal(none_kept[0], first) and torch.equal(none_kept[1], second)
 
 

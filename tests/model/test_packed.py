@@ -48,7 +48,7 @@ def test_packed_equals_one_at_a_time_in_loss_and_every_gradient(parts, tower, la
     assert packed.supervised == sum(loss.supervised for loss in losses)
     torch.testing.assert_close(packed.loss_sum, total, rtol=1e-5, atol=1e-5)
     reached = {name.split(".")[0] for name, grad in whole.items() if grad is not None}
-    assert reached == set(Llava.part_names)
+    assert reached == {"vision_tower", "projector", "language_model"}
     largest = max(float(grad.abs().max()) for grad in alone.values() if grad is not None)
     for name in whole:
         assert (whole[name] is None) == (alone[name] is None), name
@@ -134,9 +134,15 @@ def test_pictures_and_positions_that_do_not_match_are_named(llava):
         pack_conversations([item(1, 1)], [tile(1), tile(2)], ["a"])
     short = item(2, 1, features=PATCHES - 1)
     with pytest.raises(
+        LlavakitError,
+        match=f"sample wrong: {PATCHES - 1} positions are kept for its picture 0, whose 1 tiles take",
+    ):
+        pack_conversations([item(1, 1), short], [tile(1), tile(2)], ["right", "wrong"])
+    counted_otherwise = tile(2, features=PATCHES - 1)
+    with pytest.raises(
         LlavakitError, match=rf"wrong \({PATCHES - 1} picture positions, 1 tiles of {PATCHES}"
     ) as error:
-        llava(pack_conversations([item(1, 1), short], [tile(1), tile(2)], ["right", "wrong"]))
+        llava(pack_conversations([item(1, 1), short], [tile(1), counted_otherwise], ["right", "wrong"]))
     assert "right" not in str(error.value).split(";")[0]
     lying = replace(item(3, 1), ids=[5] * len(item(3, 1).ids))
     with pytest.raises(LlavakitError, match="sample b: 0 picture positions"):

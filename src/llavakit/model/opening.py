@@ -100,7 +100,7 @@ def load(
     width = sum(feature_width(one, settings.vision_feature_layer) for one in vision_configs)
     joint = build_projector(settings.projector, width, token_embedding(llm).embedding_dim, geometry.side)
     projector = _filled(joint, parts["projector"], "projector", where, dtype)
-    newline = _newline(settings, token_embedding(llm).embedding_dim, parts["newline"], where, dtype)
+    newline = _newline(settings, token_embedding(llm), parts["newline"], where, dtype)
     geometry = dataclasses.replace(geometry, reduced_side=reduced_side(settings.projector, geometry.side))
     if (path / "generation_config.json").exists():
         with loading("generation settings of", where):
@@ -162,14 +162,18 @@ def _tower(
 
 
 def _newline(
-    settings: Any, width: int, state: dict[str, Tensor], where: str, dtype: torch.dtype | None
+    settings: Any,
+    embedding: nn.Embedding,
+    state: dict[str, Tensor],
+    where: str,
+    dtype: torch.dtype | None,
 ) -> Any:
     """The newline's row; fresh where a checkpoint that never used one holds none."""
     from llavakit.model.llava import Newline
 
     if state or settings.image_policy.newline:
-        return _filled(Newline(width), state, "newline", where, dtype)
-    return Newline(width).to(dtype or torch.float32)
+        return _filled(Newline(embedding.embedding_dim), state, "newline", where, dtype)
+    return Newline(embedding.embedding_dim).to(embedding.weight.dtype)
 
 
 def _found(name: str) -> Path:
