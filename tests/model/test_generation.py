@@ -115,9 +115,9 @@ def test_a_picture_goes_through_the_tower_once(llava):
     seen = Counter()
     run = llava.vision_tower.forward
 
-    def counted(tiles, **kwargs):
-        seen.update(float(picture.sum()) for picture in tiles)
-        return run(tiles, **kwargs)
+    def counted(pixel_values, **kwargs):
+        seen.update(float(picture.sum()) for picture in pixel_values)
+        return run(pixel_values, **kwargs)
 
     llava.vision_tower.forward = counted
     requests = [request(1, 1), request(2, 1, first=1), request(3, 1, 9, first=1), request(4, 2)]
