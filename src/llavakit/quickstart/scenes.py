@@ -97,12 +97,19 @@ def held_out(name: str, colour: str) -> bool:
     return NAMES.index(name) % len(COLOURS) == list(COLOURS).index(colour)
 
 
-def draw_scene_plan(rng: random.Random, *, novel: bool = False, count: int | None = None) -> Scene:
+def draw_scene_plan(
+    rng: random.Random,
+    *,
+    novel: bool = False,
+    count: int | None = None,
+    extents: tuple[tuple[int, int], tuple[int, int]] = (SMALL, LARGE),
+) -> Scene:
     """Choose the things of a scene.
 
     Args:
         novel: the first thing is a held-out pair of object and colour; without it no held-out pair occurs.
         count: how many things; at random from one to four when None.
+        extents: the least and most pixels of a small and of a large thing's longer side.
     """
     wanted = count or rng.randint(1, MOST_THINGS)
     repeat = rng.random() < 0.45  # scenes with several of a kind, or counting would only ever answer "one"
@@ -113,7 +120,7 @@ def draw_scene_plan(rng: random.Random, *, novel: bool = False, count: int | Non
             name = rng.choice(NAMES)
         apart = novel and not things
         colour = rng.choice([c for c in COLOURS if held_out(name, c) == apart])
-        thing = _place(rng, name, colour, things)
+        thing = _place(rng, name, colour, things, extents)
         if thing is None:
             things = []  # no room left: begin again rather than settle for fewer
             continue
@@ -125,10 +132,16 @@ def draw_scene_plan(rng: random.Random, *, novel: bool = False, count: int | Non
     return Scene(tuple(things), (ground, first, second), shades)
 
 
-def _place(rng: random.Random, name: str, colour: str, others: Sequence[Thing]) -> Thing | None:
+def _place(
+    rng: random.Random,
+    name: str,
+    colour: str,
+    others: Sequence[Thing],
+    extents: tuple[tuple[int, int], tuple[int, int]],
+) -> Thing | None:
     for _ in range(30):
         size = rng.choice(("small", "large"))
-        extent = rng.randint(*(SMALL if size == "small" else LARGE))
+        extent = rng.randint(*extents[size == "large"])
         height, width = _glyph(name, extent).shape
         x, y = rng.randint(1, PICTURE_SIZE - width - 1), rng.randint(1, PICTURE_SIZE - height - 1)
         thing = Thing(name, colour, size, (x, y, width, height))
@@ -173,19 +186,18 @@ def _glyph(name: str, extent: int) -> np.ndarray:
     return np.asarray(ink, dtype=np.float32) / 255
 
 
-def paint(scene: Scene) -> np.ndarray:
-    """The scene's pixels: uint8 (PICTURE_SIZE, PICTURE_SIZE, 3)."""
+def paint(scene: Scene, scale: int = 1) -> np.ndarray:
+    """The scene's pixels, `scale` times as many each way as it was planned in: uint8 (side, side, 3)."""
+    side = scale * PICTURE_SIZE
     kind, first, second = scene.ground
     a, b = (np.asarray(colour, dtype=np.float32) for colour in (first, second))
-    ramp = np.linspace(0, 1, PICTURE_SIZE, dtype=np.float32)[:, None] * (0.0 if kind == "plain" else 1.0)
+    ramp = np.linspace(0, 1, side, dtype=np.float32)[:, None] * (0.0 if kind == "plain" else 1.0)
     line = a + (b - a) * ramp
-    canvas = np.broadcast_to(
-        line[:, None] if kind == "down" else line[None], (PICTURE_SIZE, PICTURE_SIZE, 3)
-    ).copy()
+    canvas = np.broadcast_to(line[:, None] if kind == "down" else line[None], (side, side, 3)).copy()
     for thing, shade in zip(scene.things, scene.shades, strict=True):
         x, y, width, height = thing.box
-        cover = _glyph(thing.name, max(width, height))[..., None]
-        spot = canvas[y : y + height, x : x + width]
+        cover = _glyph(thing.name, scale * max(width, height))[..., None]
+        spot = canvas[scale * y :, scale * x :][: cover.shape[0], : cover.shape[1]]
         spot += (np.asarray(shade, dtype=np.float32) - spot) * cover
     return canvas.round().astype(np.uint8)
 

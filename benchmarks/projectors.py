@@ -1,0 +1,44 @@
+"""Projectors that make fewer features, on the quickstart's task: accuracy against tokens against time.
+
+    python benchmarks/projectors.py
+
+Runs the quickstart's two stages with each projector on the same data and asks the quickstart's examination: the MLP at
+36 features a picture; averages, pixel shuffle and the resampler at 9 (a quarter) and at 4 (a ninth). Prints exact
+answers, and the seconds of the training; writes benchmarks/results/projectors.json.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from pathlib import Path
+
+from llavakit import training
+from llavakit.evaluation.exam import fractions
+from llavakit.model.llava import Llava
+from llavakit.quickstart.demo import examine, recipe_for
+from llavakit.quickstart.materials import Amounts, make_materials
+from results import write_result
+
+PROJECTORS = (
+    "mlp2x_gelu",
+    "avgpool2-mlp2x_gelu", "shuffle2-mlp2x_gelu", "resampler3",
+    "avgpool3-mlp2x_gelu", "shuffle3-mlp2x_gelu", "resampler2",
+)  # fmt: skip
+
+if __name__ == "__main__":
+    found = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        exam = make_materials(folder / "materials", Amounts(validation=8), seed=0).exam
+        for name in PROJECTORS:
+            unchecked = [f"stages.{stage}.validation=null" for stage in (0, 1)]
+            recipe = recipe_for(folder / "materials", 0, [f"model.projector={name}", *unchecked])
+            began = time.monotonic()
+            model = Llava.from_pretrained(training.run(recipe, folder / name).checkpoint)
+            seconds = time.monotonic() - began
+            scores = fractions(examine(model, exam, "shown").scores)
+            found[name] = {"features": model.geometry.tokens, **scores, "seconds": round(seconds, 1)}
+            print(name, json.dumps(found[name]), flush=True)
+    write_result("projectors", {"found": found})

@@ -1,0 +1,27 @@
+"""Where benchmarks leave what they found: one JSON a benchmark, with the machine and the date."""
+
+from __future__ import annotations
+
+import json
+import platform
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llavakit.training.folder import describe_machine
+
+FOLDER = Path(__file__).parent / "results"
+
+
+def write_result(name: str, content: dict[str, Any]) -> None:
+    """Writes benchmarks/results/NAME.json and says so."""
+    FOLDER.mkdir(exist_ok=True)
+    path = FOLDER / f"{name}.json"
+    ask = getattr(torch.cpu, "get_capabilities", dict)
+    processor = ask().get("cpu_name", platform.machine())
+    machine = describe_machine(f"CPU, {processor}", "as the script says", torch.get_num_threads())
+    whole = {"date": date.today().isoformat(), "machine": machine, **content}
+    path.write_text(json.dumps(whole, indent=1) + "\n", "utf-8")
+    print(f"result: {path}")
