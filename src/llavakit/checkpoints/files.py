@@ -127,7 +127,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
                 raise CheckpointError(
                     f"{folder / WEIGHTS_INDEX}: it names {file}, expected a file in its folder"
                 )
-            tensors |= _read_file(folder / file)
+            tensors |= read_file(folder / file)
         absent = sorted(set(where) - set(tensors))
         if absent:
             raise CheckpointError(
@@ -142,10 +142,11 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
                 f"{WEIGHTS} first"
             )
         raise CheckpointError(f"{folder}: no {WEIGHTS}; expected a complete checkpoint folder")
-    return _read_file(folder / WEIGHTS)
+    return read_file(folder / WEIGHTS)
 
 
-def _read_file(path: Path) -> dict[str, Tensor]:
+def read_file(path: Path) -> dict[str, Tensor]:
+    """Every tensor of one safetensors file by name; raises CheckpointError when it is missing or cut short."""
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)

@@ -167,7 +167,12 @@ def to_hub(parts: Parts, *, tower_type: str, projector: str, newline: bool) -> d
         tensors[f"vision_tower.{nest}{name.removeprefix(nest)}"] = tensor
     if newline:
         tensors["image_newline"] = parts["newline"]["weight"]
-    mine = parts["projector"]
+    return tensors | projector_to_hub(parts["projector"], projector)
+
+
+def projector_to_hub(mine: Mapping[str, Tensor], projector: str) -> dict[str, Tensor]:
+    """The tensors of a projector under their hub names, as two layers."""
+    tensors: dict[str, Tensor] = {}
     first, second = ("", "second") if projector == "linear" else ("0.", "2.")
     for kind in ("weight", "bias"):
         tensors[f"multi_modal_projector.linear_1.{kind}"] = mine[first + kind]
@@ -180,6 +185,13 @@ def to_hub(parts: Parts, *, tower_type: str, projector: str, newline: bool) -> d
     return tensors
 
 
+def in_memory(part: str, name: str) -> str:
+    """What the classes of transformers 5 call, in memory, a module or tensor of the tower or the language model."""
+    if part == "vision_tower":
+        return f"model.vision_tower.{name}"
+    return f"model.language_model.{name.removeprefix(_DECODER)}" if name.startswith(_DECODER) else name
+
+
 def from_hub(tensors: Mapping[str, Tensor], *, projector: str, where: str) -> Parts:
     """Sorts the tensors of a checkpoint, in any of the three layouts, into the parts under their modules' names.
 
@@ -189,23 +201,31 @@ def from_hub(tensors: Mapping[str, Tensor], *, projector: str, where: str) -> Pa
     parts: Parts = {part: {} for part in PARTS}
     layers: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        key = name.removeprefix("model.")
-        if key.startswith("vision_tower."):
-            parts["vision_tower"][key.removeprefix("vision_tower.")] = tensor
-        elif key == "image_newline":
-            parts["newline"]["weight"] = tensor
-        elif key.startswith("multi_modal_projector."):
-            layers[key.removeprefix("multi_modal_projector.")] = tensor
-        elif key.startswith("lm_head."):
-            parts["language_model"][key] = tensor
-        elif key.startswith("language_model."):
-            inner = key.removeprefix("language_model.")
-            nested = inner.startswith((_DECODER, _HEAD))
-            parts["language_model"][inner if nested else _DECODER + inner] = tensor
-        else:
+        place = part_of(name)
+        if place is None:
             raise CheckpointError(f"{where}: unexpected tensor {name}; it belongs to no part of a LLaVA")
+        part, inner = place
+        (layers if part == "projector" else parts[part])[inner] = tensor
     parts["projector"] = _projector(layers, projector, where)
     return parts
+
+
+def part_of(name: str) -> tuple[str, str] | None:
+    """The part that a tensor of any of the three layouts belongs to, and its name there; None where there is none.
+
+    A projector's layers keep the names linear_1 and linear_2.
+    """
+    key = name.removeprefix("model.")
+    if key == "image_newline":
+        return "newline", "weight"
+    if key.startswith(_HEAD):
+        return "language_model", key
+    part, _, inner = key.partition(".")
+    if part == "multi_modal_projector":
+        return "projector", inner
+    if part == "language_model" and not inner.startswith((_DECODER, _HEAD)):
+        return part, _DECODER + inner
+    return (part, inner) if part in ("vision_tower", "language_model") else None
 
 
 def _projector(layers: dict[str, Tensor], projector: str, where: str) -> dict[str, Tensor]:

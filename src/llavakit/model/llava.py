@@ -28,11 +28,12 @@ from transformers import PreTrainedModel
 from llavakit.errors import LlavakitError
 from llavakit.images.geometry import ImagePolicy, Layout, TowerGeometry, layout
 from llavakit.images.spec import PixelSpec
+from llavakit.model.adapters import load_adapter, merge_adapters
 from llavakit.model.arrange import arrange
 from llavakit.model.fused import FusedTowers, load_fused
 from llavakit.model.language import apply_head, load_language_model, token_embedding
 from llavakit.model.loss import chunk_size, chunked_cross_entropy
-from llavakit.model.opening import load
+from llavakit.model.opening import find_folder, load
 from llavakit.model.packed import IGNORE_INDEX, IMAGE_TOKEN_ID, Pack
 from llavakit.model.projectors import build_projector, reduced_side
 from llavakit.model.saving import save
@@ -192,6 +193,21 @@ class Llava(nn.Module):
         dtype: of the saved weights; as they are when None.
         """
         save(self, folder, dtype)
+
+    def load_adapter(self, folder: str | Path, merge: bool = True) -> None:
+        """Opens a LoRA adapter, and the parts that were trained beside it, on this model, its base.
+
+        folder: of PEFT's form (adapter_config.json, adapter_model.safetensors), or a hub name; its names may be those
+        of a stock LLaVA, of the language model alone, or llavakit's. merge: adds it to the weights, after which the
+        model is an ordinary one; else it stays beside them and `merge_adapter` can add it later.
+        Raises LlavakitError, naming folder and tensor, when it is not plain LoRA, is damaged or is of another base,
+        and when the package peft is not installed. The model is then as it was.
+        """
+        load_adapter(self, find_folder(str(folder)), str(folder), merge)
+
+    def merge_adapter(self) -> None:
+        """Adds an adapter that is loaded beside the weights to them; does nothing where there is none."""
+        merge_adapters(self)
 
     @property
     def device(self) -> torch.device:

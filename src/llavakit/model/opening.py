@@ -53,7 +53,7 @@ def load(
     """Opens a saved folder; see Llava.from_pretrained."""
     from llavakit.model.llava import LlavaSettings
 
-    path = _found(str(folder))
+    path = find_folder(str(folder))
     where = str(folder)
     config = read_json(path / "config.json")
     kind = config.get("model_type")
@@ -176,7 +176,7 @@ def _newline(
     return Newline(embedding.embedding_dim).to(embedding.weight.dtype)
 
 
-def _found(name: str) -> Path:
+def find_folder(name: str) -> Path:
     """The folder called `name`, or the local copy of the hub checkpoint of that name."""
     path = Path(name).expanduser()
     if path.is_dir():

@@ -21,6 +21,8 @@ from llavakit.checkpoints import companions, hf, native
 from llavakit.checkpoints.chat_template import chat_template
 from llavakit.checkpoints.files import atomic_folder, write_json, write_tensors
 from llavakit.conversation.templates import get_template
+from llavakit.errors import LlavakitError
+from llavakit.model.adapters import has_adapters
 from llavakit.model.fused import FusedTowers
 from llavakit.model.language import head_is_plain
 from llavakit.model.stops import stop_ids
@@ -34,6 +36,10 @@ _FORMAT = 1
 
 def save(model: Llava, folder: str | Path, dtype: torch.dtype | None = None) -> None:
     """Writes the model as a folder, whole or not at all. dtype: of the saved weights; as they are when None."""
+    if has_adapters(model):
+        raise LlavakitError(
+            f"{folder}: the model holds adapters that are not merged; call merge_adapter first"
+        )
     parts = {name: _state(part, dtype) for name, part in model.parts().items()}
     llm = model.language_model
     tied = _is_tied(llm)
@@ -42,15 +48,8 @@ def save(model: Llava, folder: str | Path, dtype: torch.dtype | None = None) -> 
     tower, policy = model.vision_tower, model.settings.image_policy
     tower_config = fused_config(tower) if isinstance(tower, FusedTowers) else _plain(tower.config)
     text_config = _plain(llm.config)
-    prefix = None if isinstance(tower, FusedTowers) else prefix_tokens(tower.config)
-    reason = hf.why_not_expressible(
-        projector=model.settings.projector,
-        select=model.settings.vision_feature_select,
-        policy=policy,
-        prefix_tokens=prefix,
-        plain_head=head_is_plain(llm) and hf.EMBEDDING in parts["language_model"],
-        language_names=list(parts["language_model"]),
-    )
+    prefix = _prefix(model)
+    reason = why_not_stock(model)
     saved_dtype = str(next(iter(parts["language_model"].values())).dtype).removeprefix("torch.")
     settings = _settings(model)
     processor = companions.image_processor_config(model.pixels, policy)
@@ -105,6 +104,27 @@ def save(model: Llava, folder: str | Path, dtype: torch.dtype | None = None) -> 
         companions.write_generation_config(temporary, tokenizer, stop_ids(model))
         write_tensors(temporary, tensors)
         write_json(temporary / "config.json", config)
+
+
+def why_not_stock(model: Llava) -> str | None:
+    """Says why the model cannot be saved in a layout of stock transformers; None when it can."""
+    llm = model.language_model
+    tied_head = _head_name(llm) if _is_tied(llm) else None
+    names = [name for name in llm.state_dict() if name != tied_head]
+    return hf.why_not_expressible(
+        projector=model.settings.projector,
+        select=model.settings.vision_feature_select,
+        policy=model.settings.image_policy,
+        prefix_tokens=_prefix(model),
+        plain_head=head_is_plain(llm) and hf.EMBEDDING in names,
+        language_names=names,
+    )
+
+
+def _prefix(model: Llava) -> int | None:
+    """Rows before the patches in the tower; None where there are several towers."""
+    tower = model.vision_tower
+    return None if isinstance(tower, FusedTowers) else prefix_tokens(tower.config)
 
 
 def _settings(model: Llava) -> dict[str, Any]:
