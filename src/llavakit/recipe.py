@@ -134,7 +134,8 @@ class Schedule(_Part):
 
 
 class Lora(_Part):
-    """Low-rank adapters in the place of the language model's own weights; merged when the stage ends."""
+    """Low-rank adapters train in the place of the language model's own weights; merged when the stage ends. Needs the
+    package peft (`pip install 'llavakit[lora]'`)."""
 
     rank: Annotated[int, Field(ge=1)] = 128
     alpha: Annotated[float, Field(gt=0)] = 256
@@ -191,6 +192,21 @@ class Stage(_Part):
     def _adapters_train(self) -> Stage:
         if self.lora is not None and self.learning_rate.language_model is None:
             raise ValueError("lora adapts the language model; give learning_rate.language_model a rate")
+        return self
+
+    @model_validator(mode="after")
+    def _newline_is_used(self) -> Stage:
+        if self.learning_rate.newline is not None:
+            if self.image_policy != "anyres":
+                found = f"image_policy is {self.image_policy}"
+            elif self.anyres.merge != "spatial_unpad":
+                found = f"anyres.merge is {self.anyres.merge}"
+            else:
+                return self
+            raise ValueError(
+                f"learning_rate.newline is given and {found}; only image_policy anyres with merge spatial_unpad has a "
+                "newline, so leave its rate out or change the policy"
+            )
         return self
 
 

@@ -62,6 +62,30 @@ def adapter_parameters(model: Llava) -> dict[str, nn.Parameter]:
     }
 
 
+def lora_layers(model: Llava, lora: Lora) -> list[str]:
+    """Names, in the language model, of the linear layers to adapt.
+
+    Raises LlavakitError, with the layers there are, when a target names none.
+    """
+    llm = model.language_model
+    head = llm.get_output_embeddings()
+    linear = [n for n, m in llm.named_modules() if isinstance(m, nn.Linear) and m is not head]
+    known = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
+    if not linear:
+        raise LlavakitError(
+            f"lora: {type(llm).__name__} has no linear layers besides its head; train it without lora"
+        )
+    if lora.targets is None:
+        return linear
+    for target in lora.targets:
+        if not any(f".{name}".endswith(f".{target}") for name in linear):
+            raise LlavakitError(
+                f"lora.targets: {target!r} names no linear layer of {type(llm).__name__} that can be adapted; "
+                f"known are {known} (the head is never adapted)"
+            )
+    return [name for name in linear if any(f".{name}".endswith(f".{target}") for target in lora.targets)]
+
+
 def attach_adapters(model: Llava, lora: Lora, seed: int) -> None:
     """Puts fresh adapters on the language model's linear layers; what the model computes stays the same.
 
@@ -69,7 +93,7 @@ def attach_adapters(model: Llava, lora: Lora, seed: int) -> None:
     LLaVA's scripts adapt them. The first weights are float32 and follow from `seed` alone.
     Raises LlavakitError when peft is not installed or a target names no linear layer.
     """
-    names = [f"language_model.{name}" for name in _targets(model, lora)]
+    names = [f"language_model.{name}" for name in lora_layers(model, lora)]
     _inject(model, dict.fromkeys(names, (lora.rank, lora.alpha)), lora.dropout)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in adapter_parameters(model).items():
@@ -219,27 +243,6 @@ def _inject(model: Llava, layers: Mapping[str, tuple[int, float]], dropout: floa
         parameter.requires_grad_(trained[name])
     for parameter in adapter_parameters(model).values():
         parameter.data = parameter.data.float()
-
-
-def _targets(model: Llava, lora: Lora) -> list[str]:
-    """Names, in the language model, of the linear layers to adapt."""
-    llm = model.language_model
-    head = llm.get_output_embeddings()
-    linear = [n for n, m in llm.named_modules() if isinstance(m, nn.Linear) and m is not head]
-    known = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
-    if not linear:
-        raise LlavakitError(
-            f"lora: {type(llm).__name__} has no linear layers besides its head; train it without lora"
-        )
-    if lora.targets is None:
-        return linear
-    for target in lora.targets:
-        if not any(f".{name}".endswith(f".{target}") for name in linear):
-            raise LlavakitError(
-                f"lora.targets: {target!r} names no linear layer of {type(llm).__name__} that can be adapted; "
-                f"known are {known} (the head is never adapted)"
-            )
-    return [name for name in linear if any(f".{name}".endswith(f".{target}") for target in lora.targets)]
 
 
 def _own_module(name: str, modules: Mapping[str, nn.Module]) -> str | None:

@@ -136,9 +136,9 @@ def changed_keys(one: Any, other: Any, key: str = "") -> list[str]:
     return [found for name, a, b in parts for found in changed_keys(a, b, f"{key}.{name}" if key else name)]
 
 
-def describe_machine(device: str, precision: str, threads: int) -> dict[str, Any]:
-    """What a run's numbers depend on besides recipe and data."""
-    libraries = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pillow")
+def describe_machine(device: str, precision: str, threads: int, lora: bool) -> dict[str, Any]:
+    """What a run's numbers depend on besides recipe and data; `lora`: on the package peft too."""
+    libraries = ["torch", "transformers", "tokenizers", "safetensors", "numpy", "pillow", *["peft"] * lora]
     return {
         "versions": {
             "llavakit": __version__,

@@ -8,14 +8,18 @@ or files.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from llavakit.model.adapters import adapter_parameters
 from llavakit.model.llava import Llava
 from llavakit.recipe import Stage
+
+ADAPTERS = "adapters"
+"""What stands for the language model among kept parts where only its adapters have trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +56,42 @@ def _cpu_has_bfloat16() -> bool:
 
 
 def prepare_parts(model: Llava, stage: Stage, precision: Precision) -> None:
-    """Freezes the parts without a rate, and puts every part where and in the type in which the stage uses it.
+    """Freezes what has no rate, and puts every part where and in the type in which the stage uses it.
 
-    Trained parts are float32. A frozen part is kept in bfloat16 where the run computes in it and its weights lose
-    nothing by it. Buffers keep their type: rotary frequencies must stay float32.
+    Trained weights are float32. The frozen weights of a part are kept in bfloat16 where the run computes in it and
+    they lose nothing by it. Buffers keep their type: rotary frequencies must stay float32.
     """
     for name, part in model.parts().items():
-        trained = getattr(stage.learning_rate, name) is not None
-        part.requires_grad_(trained)
-        part.train(trained)
-        half = not trained and precision.autocast is not None and _fits_bfloat16(part)
+        part.train(getattr(stage.learning_rate, name) is not None)
         part.to(precision.device)
+        trained = {id(parameter) for parameter in trained_parameters(model, stage, name).values()}
+        frozen = [parameter for parameter in part.parameters() if id(parameter) not in trained]
+        half = precision.autocast is not None and _fit_bfloat16(frozen)
         for parameter in part.parameters():
-            parameter.data = parameter.data.to(torch.bfloat16 if half else torch.float32)
+            trains = id(parameter) in trained
+            parameter.requires_grad_(trains)
+            parameter.data = parameter.data.to(torch.bfloat16 if half and not trains else torch.float32)
             parameter.grad = None
 
 
-def _fits_bfloat16(part: nn.Module) -> bool:
-    return all(torch.equal(p.data.bfloat16().to(p.dtype), p.data) for p in part.parameters())
+def _fit_bfloat16(parameters: Iterable[nn.Parameter]) -> bool:
+    return all(torch.equal(p.data.bfloat16().to(p.dtype), p.data) for p in parameters)
+
+
+def to_float32(parameters: Iterable[nn.Parameter]) -> None:
+    """Turns parameters, in their places, into float32."""
+    for parameter in parameters:
+        parameter.data = parameter.data.float()
+
+
+def trained_parameters(model: Llava, stage: Stage, part: str) -> dict[str, nn.Parameter]:
+    """The parameters of a part that train in a stage, by their names in it: all of them, or of a language model under
+    `lora` its adapters, which must be attached; none without a rate."""
+    if getattr(stage.learning_rate, part) is None:
+        return {}
+    if part == "language_model" and stage.lora is not None:
+        return {name.removeprefix(f"{part}."): one for name, one in adapter_parameters(model).items()}
+    return dict(getattr(model, part).named_parameters())
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +122,7 @@ def make_learner(model: Llava, stage: Stage) -> Learner:
     rates: dict[str, float] = {}
     for part in stage.learning_rate.trained:
         rates[part] = getattr(stage.learning_rate, part)
-        named = [(f"{part}.{name}", p) for name, p in getattr(model, part).named_parameters()]
+        named = [(f"{part}.{name}", p) for name, p in trained_parameters(model, stage, part).items()]
         for decays in (True, False):
             members = [(name, p) for name, p in named if (p.ndim >= 2) == decays]
             if members:
@@ -146,18 +168,25 @@ def divide_and_clip(gradients: list[Tensor], divisor: int, clip: float | None) -
 def trained_sizes(model: Llava, stage: Stage) -> dict[str, int]:
     """How many numbers train in each part that trains."""
     return {
-        part: sum(p.numel() for p in getattr(model, part).parameters())
+        part: sum(p.numel() for p in trained_parameters(model, stage, part).values())
         for part in stage.learning_rate.trained
     }
 
 
+def kept_parameters(model: Llava, part: str) -> dict[str, nn.Parameter]:
+    """Every parameter (tied ones once) of a part, or of `ADAPTERS`, by name."""
+    named = adapter_parameters(model) if part == ADAPTERS else getattr(model, part).named_parameters()
+    return {f"{part}.{name}": parameter for name, parameter in dict(named).items()}
+
+
 def kept_tensors(model: Llava, parts: tuple[str, ...]) -> Iterator[tuple[str, Tensor]]:
-    """Every parameter (tied ones once) and every persistent buffer of some parts, by name."""
+    """Every parameter and every persistent buffer of some parts, by name."""
     for part in parts:
+        for name, parameter in kept_parameters(model, part).items():
+            yield name, parameter.data
+        if part == ADAPTERS:
+            continue
         module: nn.Module = getattr(model, part)
-        parameters = dict(module.named_parameters())
-        for name, parameter in parameters.items():
-            yield f"{part}.{name}", parameter.data
         persistent = module.state_dict().keys()
         for name, buffer in module.named_buffers():
             if name in persistent:

@@ -35,6 +35,15 @@ from llavakit.training.events import (
 )
 from llavakit.training.folder import RunFolder, describe_machine, now, open_run
 from llavakit.training.interrupt import Interrupted, StopSignals
+from llavakit.training.lora import FOLDER as ADAPTER_FOLDER
+from llavakit.training.lora import (
+    begin_adapters,
+    check_peft,
+    check_targets,
+    end_adapters,
+    kept_parts,
+    take_up,
+)
 from llavakit.training.metrics import Board, MetricsLog
 from llavakit.training.optimizer import (
     Precision,
@@ -45,7 +54,7 @@ from llavakit.training.optimizer import (
 )
 from llavakit.training.report import write_report
 from llavakit.training.stage import PreparedStage, prepare_stage, refuse_changed_data
-from llavakit.training.state import SavedState, latest_state, load_learner, load_weights, save_state
+from llavakit.training.state import SavedState, latest_state, load_learner, save_state
 from llavakit.training.trainer import NotFinite, Trainer
 
 
@@ -145,6 +154,7 @@ class _Course:
 
     def run(self, resume: bool) -> None:
         recipe, folder = self.recipe, self.folder
+        check_peft(recipe)
         precision = choose_precision(recipe.model.precision)
         if precision.device.type == "cuda":
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -155,8 +165,9 @@ class _Course:
         self.listener(RunStarted(folder.path, stages, device, precision.words, resume))
         model = make_model(recipe.model, recipe.seed)
         saved = latest_state(folder.states)
+        check_targets(model, recipe)
         if saved is not None:
-            load_weights(saved, model)
+            take_up(saved, model, recipe, self._ended(saved.stage), precision.device)
         reached = (saved.stage, saved.step) if saved else (0, 0)
         steps_before = sum(stage["steps"] for stage in self.manifest_stages if stage.get("finished"))
         with (
@@ -164,7 +175,7 @@ class _Course:
             Board(folder.tensorboard, recipe.tensorboard, steps_before + reached[1], self._notice) as board,
         ):
             for number in range(1, len(recipe.stages) + 1):
-                if number <= len(self.manifest_stages) and self.manifest_stages[number - 1].get("finished"):
+                if self._ended(number):
                     continue
                 at_work = saved if saved is not None and saved.stage == number else None
                 self._stage(model, number, at_work, precision, log, board)
@@ -178,6 +189,11 @@ class _Course:
     def manifest_stages(self) -> list[dict[str, Any]]:
         stages: list[dict[str, Any]] = self.folder.manifest.setdefault("stages", [])
         return stages
+
+    def _ended(self, number: int) -> bool:
+        """Whether stage `number` (from 1) is over and its model saved."""
+        stages = self.manifest_stages
+        return number <= len(stages) and bool(stages[number - 1].get("finished"))
 
     def _stage(
         self,
@@ -199,13 +215,10 @@ class _Course:
             self.manifest_stages.append(prepared.summary)
         folder.keep()
         model.settings = replace(model.settings, image_policy=image_policy(stage), template=stage.template)
+        begin_adapters(model, stage, prepared.seed)
         prepare_parts(model, stage, precision)
         learner = make_learner(model, stage)
-        trained = tuple(
-            part
-            for part in model.part_names
-            if any(getattr(one.learning_rate, part) is not None for one in self.recipe.stages[:number])
-        )
+        trained = kept_parts(model, self.recipe, number)
         done = saved.step if saved is not None else 0
         if saved is not None and done < prepared.plan.steps:
             load_learner(saved, learner)
@@ -247,10 +260,7 @@ class _Course:
             raise Interrupted(folder.path, stage.name, reached, prepared.plan.steps)
         log.settle()
         save(reached)
-        checkpoint = folder.checkpoint(number, stage.name)
-        if not checkpoint.exists():
-            with whole_folder(checkpoint) as partial:
-                model.save_pretrained(partial)
+        checkpoint = self._save_model(model, number)
         prepared.summary["finished"] = now()
         prepared.summary["checkpoint"] = str(checkpoint.relative_to(folder.path))
         folder.keep()
@@ -258,9 +268,33 @@ class _Course:
         if self.stopping() and number < len(self.recipe.stages):
             raise Interrupted(folder.path, stage.name, reached, prepared.plan.steps)
 
+    def _save_model(self, model: Llava, number: int) -> Path:
+        """The checkpoint of a stage: the model, its adapters merged, and beside it the adapters alone."""
+        stage = self.recipe.stages[number - 1]
+        checkpoint = self.folder.checkpoint(number, stage.name)
+        adapter = end_adapters(model, stage)
+        if not checkpoint.exists():
+            with whole_folder(checkpoint) as partial:
+                model.save_pretrained(partial)
+                if adapter is not None:
+                    adapter.write(partial / ADAPTER_FOLDER, self._base(number))
+        if adapter is not None and adapter.unknown_to_peft:
+            self._notice(
+                f"the newline trained in stage {stage.name} too; {checkpoint / ADAPTER_FOLDER} holds it, but peft "
+                "leaves it out: open the adapter by Llava.load_adapter"
+            )
+        return checkpoint
+
+    def _base(self, number: int) -> str | None:
+        """Where the model lies that stage `number` began with, if it is saved."""
+        if number == 1:
+            return self.recipe.model.checkpoint
+        return str(self.folder.path / self.manifest_stages[number - 2]["checkpoint"])
+
     def _begin_manifest(self, precision: Precision, resume: bool) -> None:
         manifest = self.folder.manifest
-        machine = describe_machine(str(precision.device), precision.words, torch.get_num_threads())
+        lora = any(stage.lora is not None for stage in self.recipe.stages)
+        machine = describe_machine(str(precision.device), precision.words, torch.get_num_threads(), lora)
         if resume and manifest.get("machine", machine) != machine:
             self._notice(
                 "libraries, device or number of threads differ from those the run began with, so the last bits of "

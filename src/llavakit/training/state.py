@@ -1,7 +1,7 @@
 """The state of a run, saved whole, so that it can go on from there.
 
-What lives here: saving, finding, pruning and loading states. A state is a folder with `state.safetensors` (the weights
-of every part that has trained so far in the run, AdamW's moments) and `state.json` (which stage, which step). With the
+What lives here: saving, finding, pruning and loading states. A state is a folder with `state.safetensors` (all weights
+that have trained so far in the run, AdamW's moments) and `state.json` (which stage, which step). With the
 recipe and the data it says everything: the plan, and all that a step draws at random, are pure functions of them. It
 knows tensors by name; it does not know what a step does. Opening a state runs no code from it.
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 from llavakit.errors import LlavakitError
 from llavakit.model.llava import Llava
 from llavakit.training.durable import remove_folder, whole_folder, write_json
-from llavakit.training.optimizer import Learner, kept_tensors
+from llavakit.training.optimizer import Learner, kept_parameters, kept_tensors, to_float32
 
 FORMAT = 1
 KEPT = 2
@@ -28,7 +28,10 @@ MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 @dataclass(frozen=True, slots=True)
 class SavedState:
-    """A state on the disk: `step` steps of stage `stage` (from 1) are done. `trained`: parts whose weights it holds."""
+    """A state on the disk: `step` steps of stage `stage` (from 1) are done.
+
+    trained: what it holds the weights of, names of parts or `ADAPTERS`.
+    """
 
     folder: Path
     stage: int
@@ -107,8 +110,7 @@ def _states(folder: Path) -> list[SavedState]:
 def load_weights(saved: SavedState, model: Llava) -> None:
     """Puts a state's weights into the model. Raises LlavakitError when they are not the model's."""
     for part in saved.trained:
-        for parameter in getattr(model, part).parameters():
-            parameter.data = parameter.data.float()
+        to_float32(kept_parameters(model, part).values())
     tensors = _read(saved, "weights/")
     own = dict(kept_tensors(model, saved.trained))
     if own.keys() != tensors.keys():
