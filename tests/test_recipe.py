@@ -106,21 +106,6 @@ def test_every_number_survives_writing_exactly(
     assert load_recipe(str(written)) == recipe
 
 
-def test_llava_1_5_has_the_published_hyper_parameters() -> None:
-    align, tune = load_recipe("llava-v1.5-7b").stages
-    assert (align.template, align.image_policy, align.learning_rate.projector) == ("plain", "square", 1e-3)
-    assert align.learning_rate.trained == ("projector",)
-    assert (tune.template, tune.image_policy) == ("vicuna_v1", "pad")
-    assert (tune.learning_rate.projector, tune.learning_rate.language_model) == (2e-5, 2e-5)
-    for stage in (align, tune):
-        assert (stage.schedule.epochs, stage.schedule.warmup_ratio, stage.schedule.kind) == (
-            1,
-            0.03,
-            "cosine",
-        )
-        assert (stage.max_length, stage.weight_decay) == (2048, 0)
-
-
 # Overrides
 
 
@@ -191,6 +176,12 @@ def test_an_override_of_what_an_anchor_shares_changes_one_place(tmp_path: Path) 
         ("stages.0.adam_betas=[0.9, 1]", ["stages.0.adam_betas.1: found the number 1, expected less than 1"]),
         ("model.vision_tower=''", ["model: vision_tower must be named, or checkpoint"]),
         ("stages.0.validation.every=5", ["stages.0.validation.data: missing"]),
+        ("stages.0.learning_rate.newline=1e-3", ["stages.0: learning_rate.newline is given and image_policy is pad"]),
+        (
+            "stages.0={name: a, data: [{path: a}], template: plain, batch: {tokens: 4096, pack: 2048}, image_policy: anyres, "
+            "anyres: {merge: spatial}, learning_rate: {newline: 1e-3}}",
+            ["stages.0: learning_rate.newline is given and anyres.merge is spatial; only image_policy anyres with"],
+        ),
     ],
 )  # fmt: skip
 def test_a_wrong_override_says_where_and_what_was_expected(

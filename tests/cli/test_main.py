@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from llavakit import __version__
 from llavakit.cli import main as program
 from llavakit.cli.main import app, main
 from llavakit.errors import LlavakitError
+from llavakit.recipe import load_recipe, packaged_recipes
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -88,14 +90,21 @@ def test_the_packaged_recipes_are_listed(
     monkeypatch.setenv("COLUMNS", "200")
     code, out, _ = run(capsys, "recipe", "list")
     assert code == 0
-    assert "llava-v1.5-7b" in out and "smollm2-135m" in out
+    assert all(name in out for name in packaged_recipes())
+
+
+@pytest.mark.parametrize("name", packaged_recipes())
+def test_every_packaged_recipe_is_shown_as_itself(
+    name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, out, _ = run(capsys, "recipe", "show", name)
+    (tmp_path / "shown.yaml").write_text(out)
+    assert code == 0 and load_recipe(str(tmp_path / "shown.yaml")) == load_recipe(name)
 
 
 def test_a_shown_recipe_is_a_recipe_with_its_overrides(
     capsys: pytest.CaptureFixture[str], tmp_path: Any
 ) -> None:
-    from llavakit.recipe import load_recipe
-
     code, out, _ = run(capsys, "recipe", "show", "llava-v1.5-7b", "stages.1.learning_rate.projector=1e-3")
     assert code == 0
     (tmp_path / "mine.yaml").write_text(out)

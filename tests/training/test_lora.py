@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import LlavaForConditionalGeneration
 
 from llavakit import training
@@ -115,6 +116,22 @@ def test_adapter_and_base_are_the_checkpoint(finished: Finished) -> None:
         torch.testing.assert_close(theirs[name], tensor, rtol=0, atol=1e-6)
 
 
+def test_a_newline_that_trained_too_is_in_the_adapter_and_told_as_unknown_to_peft(
+    parts: dict[str, str], data: Path, tmp_path: Path
+) -> None:
+    tree = lora_recipe(parts, data, image_policy="anyres").model_dump(mode="json")
+    tree["stages"][1]["learning_rate"]["newline"] = 1e-2
+    told: list[events.Event] = []
+    result = training.run(Recipe.model_validate(tree), tmp_path / "run", told.append)
+    notices = [event.sentence for event in told if isinstance(event, events.Notice)]
+    assert any("newline trained in stage tune too" in sentence for sentence in notices)
+    before, after = result.checkpoints
+    model, tuned = Llava.from_pretrained(before), Llava.from_pretrained(after)
+    assert not torch.equal(model.newline.weight, tuned.newline.weight)
+    model.load_adapter(after / "adapter")
+    assert torch.equal(model.newline.weight, tuned.newline.weight)
+
+
 @pytest.fixture(scope="module")
 def long_recipe(parts: dict[str, str], data: Path) -> Recipe:
     return lora_recipe(parts, data, "lora", "frozen", seed=3)
@@ -211,13 +228,23 @@ def test_the_frozen_base_takes_half_the_room_where_it_loses_nothing(
     assert sum(p.numel() for p in held) == sum(trained_sizes(model, stage).values())
 
 
-def test_in_bfloat16_the_saved_model_is_float32_throughout(
+def test_a_base_that_rests_in_bfloat16_is_merged_and_saved_in_float32(
     parts: dict[str, str], data: Path, tmp_path: Path
 ) -> None:
-    result = training.run(lora_recipe(parts, data, precision="bfloat16"), tmp_path / "run")
-    tensors = load_file(result.checkpoint / "model.safetensors")
-    kinds = {tensor.dtype for name, tensor in tensors.items() if name.startswith("language_model.")}
-    assert kinds == {torch.float32}
+    shutil.copytree(parts["language_model"], tmp_path / "lm")
+    weights = tmp_path / "lm" / "model.safetensors"
+    rounded = {name: tensor.bfloat16().float() for name, tensor in load_file(weights).items()}
+    save_file(rounded, weights, metadata={"format": "pt"})
+    own = {**parts, "language_model": str(tmp_path / "lm")}
+    result = training.run(lora_recipe(own, data, precision="bfloat16"), tmp_path / "run")
+    tensors = {
+        name: tensor
+        for name, tensor in load_file(result.checkpoint / "model.safetensors").items()
+        if name.startswith("language_model.")
+    }
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+    merged = tensors["language_model.model.layers.0.mlp.up_proj.weight"]
+    assert not torch.equal(merged, merged.bfloat16().float()), "nothing of the adapters was rounded away"
 
 
 def test_a_wrong_target_and_an_absent_peft_are_told_before_anything_trains(

@@ -79,7 +79,7 @@ def take_up(saved: SavedState, model: Llava, recipe: Recipe, ended: bool, device
     begin_adapters(model, recipe.stages[saved.stage - 1], seed=0)  # their weights come from the state
     load_weights(saved, model)
     if ended:
-        model.language_model.to(device)
+        model.parts()["language_model"].to(device)
         _merge(model)
 
 
