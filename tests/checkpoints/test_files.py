@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llavakit.checkpoints.files import (
+    PICKLES,
     WEIGHTS,
     WEIGHTS_INDEX,
     CheckpointError,
@@ -114,3 +116,44 @@ def test_json_that_is_not_an_object_is_refused(tmp_path):
     (tmp_path / "config.json").write_text("[1]")
     with pytest.raises(CheckpointError, match="holds a list, expected an object"):
         read_json(tmp_path / "config.json")
+
+
+class Malice:
+    """A pickle of this makes a folder when it is opened without care."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_pickles_are_read_where_they_are_wanted_and_run_nothing(tmp_path, zipped):
+    file = tmp_path / PICKLES
+    torch.save(TENSORS, file, _use_new_zipfile_serialization=zipped)
+    found = read_tensors(tmp_path, pickles=True)
+    assert all(torch.equal(found[name], tensor) for name, tensor in TENSORS.items())
+    whole = file.read_bytes()
+    for length in (0, 1, len(whole) // 2, len(whole) - 1):
+        file.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError, match=f"{PICKLES}: damaged"):
+            read_tensors(tmp_path, pickles=True)
+    torch.save(
+        {"a": torch.ones(1), "b": Malice(tmp_path / "ran")}, file, _use_new_zipfile_serialization=zipped
+    )
+    with pytest.raises(
+        CheckpointError, match="holds more than tensors, which could run code when opened; none was"
+    ):
+        read_tensors(tmp_path, pickles=True)
+    assert not (tmp_path / "ran").exists()
+    for other in ([torch.ones(1)], {"a": 1}, {1: torch.ones(1)}):
+        torch.save(other, file, _use_new_zipfile_serialization=zipped)
+        with pytest.raises(CheckpointError, match="expected tensors by name"):
+            read_tensors(tmp_path, pickles=True)
+
+
+def test_safetensors_come_before_pickles(tmp_path):
+    write_tensors(tmp_path, TENSORS)
+    (tmp_path / PICKLES).write_bytes(b"nothing")
+    assert read_tensors(tmp_path, pickles=True).keys() == TENSORS.keys()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -279,9 +280,15 @@ def test_tensors_of_another_model_are_named_and_leave_the_model_as_it_was(
 
 
 def test_weights_that_could_run_code_are_not_opened(model: Llava, adapter: Path) -> None:
-    (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
-    with pytest.raises(LlavakitError, match="can run code"):
+    class Runs:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path.touch, (adapter / "ran",))  # type: ignore[return-value]
+
+    (adapter / "adapter_model.safetensors").unlink()
+    (adapter / "adapter_model.bin").write_bytes(pickle.dumps({"weight": Runs()}))
+    with pytest.raises(LlavakitError, match=r"adapter_model\.bin"):
         model.load_adapter(adapter)
+    assert not (adapter / "ran").exists()
 
 
 def test_a_second_adapter_waits_for_the_first_to_be_merged(model: Llava, adapter: Path) -> None:

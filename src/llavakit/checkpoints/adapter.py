@@ -4,6 +4,8 @@ The names in the file are those of the base model that the adapter was trained o
 takes that prefix away and puts it back, and does not know which modules the rest names. Plain LoRA is read and written;
 a variant that computes something else (DoRA and its like) is refused in words.
 
+The original LLaVA's adapters are the same, with their weights in adapter_model.bin.
+
 Knows tensor names and files. Knows no modules, and does not need the package peft.
 
 Shapes: r rank, I and O the widths in and out of a linear layer.
@@ -21,13 +23,14 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from llavakit.checkpoints.files import CheckpointError, read_file, read_json, write_json
+from llavakit.checkpoints.files import CheckpointError, read_json, read_weights_file, write_json
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
-_UNSAFE_WEIGHTS = "adapter_model.bin"
+_PICKLED_WEIGHTS = "adapter_model.bin"
 _PREFIX = "base_model.model."
 _DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
+_DEFAULT = ".default.weight"  # PEFT's name of a model's only adapter, which older files kept
 
 # Keys of adapter_config.json under which something else than `alpha / r * B A` is computed.
 _VARIANTS = (
@@ -61,29 +64,26 @@ def read_adapter(folder: Path) -> AdapterFile:
     """Reads an adapter.
 
     Raises CheckpointError when a file is missing or damaged, when half of a pair is missing, and for an adapter that
-    is not plain LoRA. An adapter saved as adapter_model.bin is refused, because opening it can run code.
+    is not plain LoRA.
     """
     config = read_json(folder / CONFIG)
     _refuse_variants(config, folder)
-    if not (folder / WEIGHTS).exists() and (folder / _UNSAFE_WEIGHTS).exists():
-        raise CheckpointError(
-            f"{folder}: its weights are in {_UNSAFE_WEIGHTS}, which can run code when opened; convert them to "
-            f"{WEIGHTS} first"
-        )
-    tensors = {name.removeprefix(_PREFIX): t for name, t in read_file(folder / WEIGHTS).items()}
+    pickled = not (folder / WEIGHTS).exists() and (folder / _PICKLED_WEIGHTS).exists()
+    file = folder / (_PICKLED_WEIGHTS if pickled else WEIGHTS)
+    tensors = {_bare(name): tensor for name, tensor in read_weights_file(file).items()}
     down = {name.removesuffix(_DOWN): t for name, t in tensors.items() if name.endswith(_DOWN)}
     up = {name.removesuffix(_UP): t for name, t in tensors.items() if name.endswith(_UP)}
     if odd := sorted(down.keys() ^ up.keys()):
-        raise CheckpointError(f"{folder / WEIGHTS}: of {odd[0]} only one of lora_A and lora_B is there")
+        raise CheckpointError(f"{file}: of {odd[0]} only one of lora_A and lora_B is there")
     low_rank = {}
     for name, down_rI in down.items():
         if down_rI.dim() != 2 or up[name].dim() != 2 or len(down_rI) != up[name].shape[1]:
             shapes = f"{tuple(down_rI.shape)} and {tuple(up[name].shape)}"
-            raise CheckpointError(f"{folder / WEIGHTS}: {name}: {shapes} do not make a pair of matrices")
+            raise CheckpointError(f"{file}: {name}: {shapes} do not make a pair of matrices")
         low_rank[name] = LowRank(down_rI, up[name], _scaling(config, name, len(down_rI), folder))
     whole = {name: t for name, t in tensors.items() if not name.endswith((_DOWN, _UP))}
     if strange := sorted(name for name in whole if ".lora_" in name):
-        raise CheckpointError(f"{folder / WEIGHTS}: unexpected tensor {strange[0]}, expected plain LoRA")
+        raise CheckpointError(f"{file}: unexpected tensor {strange[0]}, expected plain LoRA")
     return AdapterFile(low_rank, whole)
 
 
@@ -123,6 +123,12 @@ def write_adapter(
         "inference_mode": True,
     }
     write_json(folder / CONFIG, config)
+
+
+def _bare(name: str) -> str:
+    """A tensor's name behind what PEFT puts before it, and without the name of the only adapter."""
+    bare = name.removeprefix(_PREFIX)
+    return bare.removesuffix(_DEFAULT) + ".weight" if ".lora_" in bare and bare.endswith(_DEFAULT) else bare
 
 
 def _refuse_variants(config: Mapping[str, Any], folder: Path) -> None:

@@ -16,7 +16,7 @@ import json
 from typing import Any
 
 from llavakit.conversation.record import Conversation, ConversationError, Part, Picture, Text, Turn
-from llavakit.conversation.templates import Template, Written
+from llavakit.conversation.templates import PICTURE_MARKS, MarkedTemplate, Template, Written
 
 _WORDS = """\
 {%- macro words(content) -%}
@@ -61,6 +61,10 @@ _PICTURES_ONLY = """\
 
 def chat_template(template: Template, tokenizer: Any) -> str | None:
     """The Jinja text for `template`; None when it cannot be written as one that repeats turn by turn."""
+    if isinstance(template, MarkedTemplate):
+        before, after = PICTURE_MARKS
+        inner = chat_template(template.inner, tokenizer)
+        return None if inner is None else inner.replace("<image>", f"{before}<image>{after}")
     if template.name == "tokenizer":
         own = original_chat_template(getattr(tokenizer, "chat_template", None))
         return None if own is None else _PREAMBLE + own

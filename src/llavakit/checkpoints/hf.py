@@ -29,7 +29,7 @@ from llavakit.images.geometry import Grid, ImagePolicy
 MODEL_TYPE = "llava"
 NEXT_MODEL_TYPE = "llava_next"
 MODEL_TYPES = (MODEL_TYPE, NEXT_MODEL_TYPE)
-_ARCHITECTURES = {
+ARCHITECTURES = {
     MODEL_TYPE: "LlavaForConditionalGeneration",
     NEXT_MODEL_TYPE: "LlavaNextForConditionalGeneration",
 }
@@ -113,7 +113,7 @@ def hf_config(
     kind = model_type(policy)
     tiled = {"image_grid_pinpoints": pinpoints(policy, image_size)} if kind == NEXT_MODEL_TYPE else {}
     return {
-        "architectures": [_ARCHITECTURES[kind]],
+        "architectures": [ARCHITECTURES[kind]],
         "model_type": kind,
         **tiled,
         "dtype": dtype,

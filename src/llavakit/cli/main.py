@@ -15,6 +15,7 @@ import typer
 from llavakit import __version__
 from llavakit.cli.chat import chat_command
 from llavakit.cli.data import data_app
+from llavakit.cli.export import export_command
 from llavakit.cli.inspect import inspect_command
 from llavakit.cli.quickstart import quickstart_command
 from llavakit.cli.recipe import recipe_app
@@ -31,6 +32,7 @@ app = typer.Typer(
 app.command("quickstart")(quickstart_command)
 app.command("train")(train_command)
 app.command("chat")(chat_command)
+app.command("export")(export_command)
 app.command("inspect")(inspect_command)
 app.add_typer(data_app, name="data")
 app.add_typer(recipe_app, name="recipe")

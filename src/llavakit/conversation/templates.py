@@ -43,6 +43,9 @@ class Slot:
 
 Piece = Written | Slot
 
+MARKED = "+im_start_end"
+PICTURE_MARKS = ("<im_start>", "<im_end>")
+
 
 class Template(Protocol):
     """name: as recipes call it. stop: texts at which an answer ends when generated."""
@@ -158,6 +161,29 @@ class PlainTemplate:
         return finished(self.name, conversation, turns, pieces, prompt)
 
 
+@dataclass(frozen=True)
+class MarkedTemplate:
+    """Another template with every picture between `<im_start>` and `<im_end>`, as models before LLaVA v1.5 were
+    taught (`mm_use_im_start_end`). It is named as the other, with MARKED behind."""
+
+    inner: Template
+
+    @property
+    def name(self) -> str:
+        return self.inner.name + MARKED
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        return self.inner.stop
+
+    def write(self, conversation: Conversation, *, prompt: bool = False) -> list[Piece]:
+        pieces: list[Piece] = []
+        for piece in self.inner.write(conversation, prompt=prompt):
+            marked = isinstance(piece, Slot)
+            pieces += [*control(PICTURE_MARKS[0]), piece, *control(PICTURE_MARKS[1])] if marked else [piece]
+        return pieces
+
+
 def finished(
     name: str, conversation: Conversation, turns: tuple[Turn, ...], pieces: list[Piece], prompt: bool
 ) -> list[Piece]:
@@ -228,8 +254,12 @@ def template_names() -> list[str]:
 def get_template(name: str, tokenizer: Any = None) -> Template:
     """The template of this name; "tokenizer" is the chat template that `tokenizer` carries.
 
+    With MARKED behind the name, pictures stand between PICTURE_MARKS.
+
     Raises LlavakitError for an unknown name, or when the tokenizer has no chat template that can be used.
     """
+    if name.endswith(MARKED):
+        return MarkedTemplate(get_template(name.removesuffix(MARKED), tokenizer))
     if name == "tokenizer":
         from llavakit.conversation.own_template import own_template
 

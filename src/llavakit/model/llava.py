@@ -33,11 +33,12 @@ from llavakit.model.arrange import arrange
 from llavakit.model.fused import FusedTowers, load_fused
 from llavakit.model.language import apply_head, load_language_model, token_embedding
 from llavakit.model.loss import chunk_size, chunked_cross_entropy
-from llavakit.model.opening import find_folder, load
+from llavakit.model.opening import load
 from llavakit.model.packed import IGNORE_INDEX, IMAGE_TOKEN_ID, Pack
 from llavakit.model.projectors import build_projector, reduced_side
 from llavakit.model.saving import save
 from llavakit.model.session import ChatSession
+from llavakit.model.sources import checkpoint_folder
 from llavakit.model.towers import Layers, feature_width, layer_list, load_tower, tower_features
 
 Tower = PreTrainedModel | FusedTowers
@@ -171,14 +172,25 @@ class Llava(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, dtype: torch.dtype | None = None, device: str | torch.device | None = None
+        cls,
+        folder: str | Path,
+        dtype: torch.dtype | None = None,
+        device: str | torch.device | None = None,
+        *,
+        base: str | None = None,
+        vision_tower: str | None = None,
+        template: str | None = None,
     ) -> Llava:
-        """Opens a saved Llava, or any folder (or hub name) in the layout of `LlavaForConditionalGeneration`.
+        """Opens a saved Llava, a folder (or hub name) in the layout of `LlavaForConditionalGeneration`, or one of the
+        original LLaVA's; see `opening_original`.
 
-        dtype: of all parameters; as saved when None. Raises LlavakitError, naming folder and tensor, when the folder
-        is not complete, a file is cut short, or a tensor is missing, left over or of another shape.
+        dtype: of all parameters; as saved when None. base: what an original folder that holds a LoRA adapter or a
+        projector alone is put on. vision_tower: a copy of the tower that an original folder names. template: the
+        conversation template, where it is not to be the folder's.
+        Raises LlavakitError, naming folder and tensor, when the folder is not complete, a file is cut short, or a
+        tensor is missing, left over or of another shape.
         """
-        return load(cls, folder, dtype, device)
+        return load(cls, folder, dtype, device, base=base, vision_tower=vision_tower, template=template)
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
         """Saves the model as a folder, whole or not at all; what stood there before is replaced.
@@ -203,7 +215,7 @@ class Llava(nn.Module):
         Raises LlavakitError, naming folder and tensor, when it is not plain LoRA, is damaged or is of another base,
         and when the package peft is not installed. The model is then as it was.
         """
-        load_adapter(self, find_folder(str(folder)), str(folder), merge)
+        load_adapter(self, checkpoint_folder(str(folder)), str(folder), merge)
 
     def merge_adapter(self) -> None:
         """Adds an adapter that is loaded beside the weights to them; does nothing where there is none."""

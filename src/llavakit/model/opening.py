@@ -1,7 +1,6 @@
 """Opening saved folders: llavakit's own, and those in the layout of transformers that llavakit did not write.
 
-Every tensor that the configuration asks for must be there in its shape, and no other; what is wrong is told in one
-sentence that names it.
+Folders of the original LLaVA are handed to `opening_original`.
 
 Knows modules and the checkpoint room. Knows nothing of training.
 """
@@ -9,37 +8,34 @@ Knows modules and the checkpoint room. Knows nothing of training.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoTokenizer,
-    GenerationConfig,
     LlavaConfig,
     LlavaNextConfig,
     PretrainedConfig,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING
 
-from llavakit.checkpoints import hf, native
+from llavakit.checkpoints import hf, native, original_config
 from llavakit.checkpoints.chat_template import original_chat_template
 from llavakit.checkpoints.files import CheckpointError, read_json, read_tensors
+from llavakit.conversation.templates import get_template
 from llavakit.images.geometry import Grid, ImagePolicy
 from llavakit.images.spec import PixelSpec
+from llavakit.model.assembling import assemble, build
 from llavakit.model.fused import FusedTowers
-from llavakit.model.language import prepare_language_model, token_embedding
-from llavakit.model.projectors import build_projector, reduced_side
-from llavakit.model.sources import loading
+from llavakit.model.opening_original import load_original
+from llavakit.model.sources import checkpoint_folder, loading
 from llavakit.model.towers import (
     check_feature_layers,
-    feature_width,
     pixel_spec,
     prefix_tokens,
-    tower_geometry,
     vision_part,
 )
 
@@ -48,14 +44,43 @@ if TYPE_CHECKING:
 
 
 def load(
-    cls: type[Llava], folder: str | Path, dtype: torch.dtype | None, device: str | torch.device | None
+    cls: type[Llava],
+    folder: str | Path,
+    dtype: torch.dtype | None,
+    device: str | torch.device | None,
+    *,
+    base: str | None = None,
+    vision_tower: str | None = None,
+    template: str | None = None,
 ) -> Llava:
     """Opens a saved folder; see Llava.from_pretrained."""
-    from llavakit.model.llava import LlavaSettings
-
-    path = find_folder(str(folder))
+    path = checkpoint_folder(str(folder))
     where = str(folder)
     config = read_json(path / "config.json")
+    if original_config.announced(config):
+        model = load_original(
+            cls, path, where, config, base=base, vision_tower=vision_tower, template=template, dtype=dtype
+        )
+    else:
+        for name, given in (("base", base), ("vision_tower", vision_tower)):
+            if given is not None:
+                raise CheckpointError(
+                    f"{where}: {name} is {given}, but this folder holds every part; leave {name} out"
+                )
+        model = _load_whole(cls, path, where, config, dtype)
+        if template is not None:
+            model.settings = dataclasses.replace(model.settings, template=template)
+    if template is not None:
+        get_template(template, model.tokenizer)  # a wrong name is told now
+    return model if device is None else model.to(device)
+
+
+def _load_whole(
+    cls: type[Llava], path: Path, where: str, config: dict[str, Any], dtype: torch.dtype | None
+) -> Llava:
+    """Opens a folder in llavakit's own layout or in one of those of transformers."""
+    from llavakit.model.llava import LlavaSettings
+
     kind = config.get("model_type")
     if kind not in (*hf.MODEL_TYPES, native.MODEL_TYPE):
         known = f"{', '.join(hf.MODEL_TYPES)} or {native.MODEL_TYPE}"
@@ -93,30 +118,23 @@ def load(
         _drop_rows(parts["language_model"], rows, where)
         text_config.vocab_size = rows
     tower = _tower(config, vision_configs, parts["vision_tower"], where, dtype)
-    llm = _build(
+    llm = build(
         MODEL_FOR_CAUSAL_LM_MAPPING, text_config, parts["language_model"], "language_model", where, dtype
     )
-    geometry = tower_geometry(vision_configs[0], pixels, settings.vision_feature_select)
-    width = sum(feature_width(one, settings.vision_feature_layer) for one in vision_configs)
-    joint = build_projector(settings.projector, width, token_embedding(llm).embedding_dim, geometry.side)
-    projector = _filled(joint, parts["projector"], "projector", where, dtype)
-    newline = _newline(settings, token_embedding(llm), parts["newline"], where, dtype)
-    geometry = dataclasses.replace(geometry, reduced_side=reduced_side(settings.projector, geometry.side))
-    if (path / "generation_config.json").exists():
-        with loading("generation settings of", where):
-            llm.generation_config = GenerationConfig.from_pretrained(str(path))
-    prepare_language_model(llm, where)
-    model = cls(
+    return assemble(
+        cls,
         tower,
-        projector,
-        newline,
+        vision_configs,
         llm,
-        tokenizer=tokenizer,
-        pixels=pixels,
-        geometry=geometry,
+        projector=parts["projector"],
+        newline=parts["newline"],
         settings=settings,
+        pixels=pixels,
+        tokenizer=tokenizer,
+        folder=path,
+        where=where,
+        dtype=dtype,
     )
-    return model if device is None else model.to(device)
 
 
 def _settings(saved: dict[str, Any]) -> Any:
@@ -148,7 +166,7 @@ def _tower(
 ) -> Any:
     """The vision tower, or the several towers, with exactly these tensors."""
     if config["vision_config"].get("model_type") != native.FUSED:
-        return _build(MODEL_MAPPING, vision_configs[0], state, "vision_tower", where, dtype)
+        return build(MODEL_MAPPING, vision_configs[0], state, "vision_tower", where, dtype)
     strange = [name for name in state if not name.startswith("towers.")]
     if strange:
         raise CheckpointError(f"{where}: unexpected tensor vision_tower.{strange[0]}")
@@ -156,40 +174,9 @@ def _tower(
     for number, vision_config in enumerate(vision_configs):
         start = f"towers.{number}."
         mine = {name.removeprefix(start): t for name, t in state.items() if name.startswith(start)}
-        towers.append(_build(MODEL_MAPPING, vision_config, mine, f"vision_tower {number}", where, dtype))
+        towers.append(build(MODEL_MAPPING, vision_config, mine, f"vision_tower {number}", where, dtype))
     specs = [_pixels(one) for one in config["vision_config"]["pixels"]]
     return FusedTowers(towers, specs)
-
-
-def _newline(
-    settings: Any,
-    embedding: nn.Embedding,
-    state: dict[str, Tensor],
-    where: str,
-    dtype: torch.dtype | None,
-) -> Any:
-    """The newline's row; fresh where a checkpoint that never used one holds none."""
-    from llavakit.model.llava import Newline
-
-    if state or settings.image_policy.newline:
-        return _filled(Newline(embedding.embedding_dim), state, "newline", where, dtype)
-    return Newline(embedding.embedding_dim).to(embedding.weight.dtype)
-
-
-def find_folder(name: str) -> Path:
-    """The folder called `name`, or the local copy of the hub checkpoint of that name."""
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise CheckpointError(f"{name}: this is a file, expected a checkpoint folder")
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise CheckpointError(f"{name}: no such checkpoint folder")
-    from huggingface_hub import snapshot_download
-
-    with loading("checkpoint", name):
-        patterns = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]
-        return Path(snapshot_download(name, allow_patterns=patterns))
 
 
 def _configs(config: dict[str, Any], where: str) -> tuple[list[PretrainedConfig], PretrainedConfig]:
@@ -254,89 +241,3 @@ def _drop_rows(language_model: dict[str, Tensor], rows: int, where: str) -> None
         if len(tensor) < rows:
             raise CheckpointError(f"{where}: {name} has {len(tensor)} rows, config.json announces {rows}")
         language_model[name] = tensor[:rows]
-
-
-def _build(
-    mapping: Any,
-    config: PretrainedConfig,
-    state: dict[str, Tensor],
-    part: str,
-    where: str,
-    dtype: torch.dtype | None,
-) -> Any:
-    """A module of transformers with exactly these tensors in it."""
-    if not state:
-        raise CheckpointError(f"{where}: it holds no tensor of the {part}")
-    try:
-        kind = mapping[type(config)]
-    except KeyError as error:
-        raise CheckpointError(
-            f"{where}: transformers has no {part} for a configuration of type {config.model_type}"
-        ) from error
-    kind = kind[0] if isinstance(kind, tuple) else kind
-    with loading(part, where):
-        module, info = kind.from_pretrained(
-            None,
-            config=config,
-            state_dict=state,
-            dtype=dtype or _dtype_of(state),
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-        )
-    _check(
-        part,
-        where,
-        sorted(info["missing_keys"]),
-        sorted(info["unexpected_keys"]),
-        sorted((name, tuple(found), tuple(expected)) for name, found, expected in info["mismatched_keys"]),
-    )
-    return module
-
-
-def _filled(
-    module: nn.Module, state: Mapping[str, Tensor], part: str, where: str, dtype: torch.dtype | None
-) -> Any:
-    """A module of ours with exactly these tensors in it."""
-    expected = module.state_dict()
-    _check(
-        part,
-        where,
-        sorted(set(expected) - set(state)),
-        sorted(set(state) - set(expected)),
-        [
-            (key, tuple(state[key].shape), tuple(expected[key].shape))
-            for key in sorted(set(expected) & set(state))
-            if state[key].shape != expected[key].shape
-        ],
-    )
-    module.to(dtype or _dtype_of(state)).load_state_dict(state)
-    return module
-
-
-def _check(
-    part: str,
-    where: str,
-    missing: list[str],
-    unexpected: list[str],
-    misshaped: list[tuple[str, tuple[int, ...], tuple[int, ...]]],
-) -> None:
-    """Raises CheckpointError unless a part's tensors are exactly those it needs."""
-    if missing:
-        raise CheckpointError(
-            f"{where}: {len(missing)} tensors of the {part} are missing, the first is {missing[0]}; copy the "
-            "checkpoint again"
-        )
-    if unexpected:
-        raise CheckpointError(
-            f"{where}: {len(unexpected)} tensors do not belong to the {part} that config.json describes, the first "
-            f"is {unexpected[0]}"
-        )
-    if misshaped:
-        name, found, expected = misshaped[0]
-        raise CheckpointError(
-            f"{where}: the tensor {name} of the {part} is of shape {found}, config.json asks for {expected}"
-        )
-
-
-def _dtype_of(state: Mapping[str, Tensor]) -> torch.dtype:
-    return next((t.dtype for t in state.values() if t.is_floating_point()), torch.float32)

@@ -40,16 +40,13 @@ def save(model: Llava, folder: str | Path, dtype: torch.dtype | None = None) -> 
         raise LlavakitError(
             f"{folder}: the model holds adapters that are not merged; call merge_adapter first"
         )
-    parts = {name: _state(part, dtype) for name, part in model.parts().items()}
-    llm = model.language_model
-    tied = _is_tied(llm)
-    if tied:
-        parts["language_model"].pop(_head_name(llm))
-    tower, policy = model.vision_tower, model.settings.image_policy
-    tower_config = fused_config(tower) if isinstance(tower, FusedTowers) else _plain(tower.config)
-    text_config = _plain(llm.config)
-    prefix = _prefix(model)
     reason = why_not_stock(model)
+    parts = part_states(model, dtype)
+    llm = model.language_model
+    tower, policy = model.vision_tower, model.settings.image_policy
+    tower_config = fused_config(tower) if isinstance(tower, FusedTowers) else plain_config(tower.config)
+    text_config = plain_config(llm.config)
+    prefix = _prefix(model)
     saved_dtype = str(next(iter(parts["language_model"].values())).dtype).removeprefix("torch.")
     settings = _settings(model)
     processor = companions.image_processor_config(model.pixels, policy)
@@ -70,7 +67,7 @@ def save(model: Llava, folder: str | Path, dtype: torch.dtype | None = None) -> 
                 strategy=strategy,
                 image_token=image_token,
                 image_length=model.geometry.tokens,
-                tied=tied,
+                tied=_is_tied(llm),
                 dtype=saved_dtype,
                 settings=settings,
             )
@@ -127,6 +124,14 @@ def _prefix(model: Llava) -> int | None:
     return None if isinstance(tower, FusedTowers) else prefix_tokens(tower.config)
 
 
+def part_states(model: Llava, dtype: torch.dtype | None) -> hf.Parts:
+    """The tensors of every part under its module's names, without a head that is tied. dtype: as they are when None."""
+    parts = {name: _state(part, dtype) for name, part in model.parts().items()}
+    if _is_tied(model.language_model):
+        parts["language_model"].pop(_head_name(model.language_model))
+    return parts
+
+
 def _settings(model: Llava) -> dict[str, Any]:
     return {
         "format": _FORMAT,
@@ -144,7 +149,7 @@ def fused_config(tower: FusedTowers) -> dict[str, Any]:
     """The configurations and pixels of several towers, under a model type of llavakit's own."""
     return {
         "model_type": native.FUSED,
-        "towers": [_plain(one.config) for one in tower.each],
+        "towers": [plain_config(one.config) for one in tower.each],
         "pixels": [dataclasses.asdict(spec) for spec in tower.specs],
     }
 
@@ -158,7 +163,7 @@ def _state(part: nn.Module, dtype: torch.dtype | None) -> dict[str, Tensor]:
     }
 
 
-def _plain(config: PretrainedConfig) -> dict[str, Any]:
+def plain_config(config: PretrainedConfig) -> dict[str, Any]:
     """A part's configuration as a dictionary, without what only says where it came from."""
     unwanted = ("_name_or_path", "transformers_version", "architectures", "auto_map", "quantization_config")
     return {key: value for key, value in config.to_dict().items() if key not in unwanted}

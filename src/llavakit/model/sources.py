@@ -10,11 +10,13 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from logging import CRITICAL
+from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from transformers.utils import logging
 
+from llavakit.checkpoints.files import CheckpointError
 from llavakit.errors import LlavakitError
 
 # What transformers and the readers of its files are known to raise on a folder or file that is not what it should be.
@@ -91,3 +93,22 @@ def load_pretrained(auto: Any, what: str, source: str, name: str, **arguments: A
 
 def _first_sentence(reason: str) -> str:
     return reason.partition(". ")[0][:300]
+
+
+def checkpoint_folder(name: str, *, pickles: bool = False) -> Path:
+    """The folder called `name`, or the local copy of the hub checkpoint of that name.
+
+    pickles: whether `.bin` files of the hub's are wanted too. Raises CheckpointError when there is no such folder.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise CheckpointError(f"{name}: this is a file, expected a checkpoint folder")
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise CheckpointError(f"{name}: no such checkpoint folder")
+    from huggingface_hub import snapshot_download
+
+    with loading("checkpoint", name):
+        patterns = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", *(["*.bin"] if pickles else [])]
+        return Path(snapshot_download(name, allow_patterns=patterns))

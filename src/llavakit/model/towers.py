@@ -66,17 +66,24 @@ def load_tower(
     Without an image processor's file beside it, the pixels are CLIP's at the size its configuration names.
     Raises LlavakitError when it is not there, is no vision model, holds no safetensors, or would need its own code.
     """
-    name = resolve_source(source)
-    with loading("vision tower", source):
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-    config = vision_part(config)
-    tower = load_pretrained(AutoModel, "vision tower", source, name, config=config, dtype=dtype)
-    spec = pixel_spec(_processor_config(name), config)
+    config, spec = describe_tower(source)
+    tower = load_pretrained(
+        AutoModel, "vision tower", source, resolve_source(source), config=config, dtype=dtype
+    )
     if image_size is not None and image_size != spec.image_size:
         tower = resize_positions(tower, image_size)
         spec = replace(spec, image_size=image_size, shortest_edge=image_size)
     check_feature_layers(config, vision_feature_layer)
     return tower, spec, tower_geometry(tower.config, spec, vision_feature_select)
+
+
+def describe_tower(source: str) -> tuple[PretrainedConfig, PixelSpec]:
+    """The configuration of the tower called `source` and how it wants its pixels; no weights are read."""
+    name = resolve_source(source)
+    with loading("vision tower", source):
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    config = vision_part(config)
+    return config, pixel_spec(_processor_config(name), config)
 
 
 @torch.no_grad()
