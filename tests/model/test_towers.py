@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from transformers import AutoModel, CLIPModel
 from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 
@@ -156,6 +157,27 @@ def _copy(source: str, target: Path) -> Path:
     return target
 
 
+def test_a_tower_published_as_a_pickle_opens_and_a_pickle_of_more_than_weights_runs_nothing(parts, tmp_path):
+    folder = _copy(parts["clip"], tmp_path / "pickled")
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(tensors, folder / "pytorch_model.bin")
+    opened, _, _ = load_tower(str(folder))
+    expected, _, _ = load_tower(parts["clip"])
+    assert all(torch.equal(a, b) for a, b in zip(opened.parameters(), expected.parameters(), strict=True))
+
+    class Runs:
+        def __reduce__(self):
+            return (Path.touch, (folder / "ran",))
+
+    torch.save(tensors | {"more": Runs()}, folder / "pytorch_model.bin")
+    with pytest.raises(
+        LlavakitError, match="a pickle that holds more than weights, which llavakit never runs"
+    ):
+        load_tower(str(folder))
+    assert not (folder / "ran").exists()
+
+
 def test_what_is_no_tower_is_refused_in_a_sentence(parts, tmp_path):
     with pytest.raises(LlavakitError, match="no such file or folder"):
         load_tower("./nowhere")
@@ -165,10 +187,10 @@ def test_what_is_no_tower_is_refused_in_a_sentence(parts, tmp_path):
         load_tower(parts["clip"], vision_feature_layer=-5)
     with pytest.raises(LlavakitError, match="'patch' or 'cls_patch'"):
         load_tower(parts["clip"], vision_feature_select="cls")
-    pickled = _copy(parts["clip"], tmp_path / "pickled")
-    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+    bare = _copy(parts["clip"], tmp_path / "bare")
+    (bare / "model.safetensors").unlink()
     with pytest.raises(LlavakitError, match=r"no model\.safetensors"):
-        load_tower(str(pickled))
+        load_tower(str(bare))
     other = _copy(parts["clip"], tmp_path / "other")
     processor = json.loads((other / "preprocessor_config.json").read_text())
     processor["crop_size"] = {"height": 14, "width": 14}

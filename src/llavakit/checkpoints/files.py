@@ -121,7 +121,7 @@ def read_tensors(folder: Path, *, pickles: bool = False) -> dict[str, Tensor]:
     """Every tensor of a checkpoint folder by name, from its safetensors file or files.
 
     pickles: whether `pytorch_model.bin` will do where there are no safetensors. It will for the layouts that were
-    published in no other form, those of the original LLaVA; any other is safetensors alone.
+    published in no other form, those of the original LLaVA and of its parts; any other is safetensors alone.
     Raises CheckpointError when there are none, when the index names a file that is not there or a tensor that its file
     does not hold, or when a file is cut short.
     """

@@ -1,11 +1,13 @@
 """Opening models of `transformers` so that nothing is run from a file and every failure is one sentence.
 
-Weights are read from safetensors alone (or from a GGUF file, which holds numbers alone); a model that needs code of
-its own is refused. Knows `from_pretrained` and what it raises. Knows neither towers nor language models.
+Weights are read from safetensors, from a GGUF file, which holds numbers alone, or, for the parts that were published in
+no other form, from PyTorch's pickles by its reader of weights alone, which runs nothing. A model that needs code of its
+own is refused. Knows `from_pretrained` and what it raises. Knows neither towers nor language models.
 """
 
 from __future__ import annotations
 
+import pickle
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +32,7 @@ _FAILURES = (
     ImportError,
     RuntimeError,
     SafetensorError,
+    pickle.UnpicklingError,
     struct.error,
 )
 
@@ -54,12 +57,14 @@ def loading(what: str, source: str) -> Iterator[None]:
                 f"{what} {source}: it needs Python code from its own folder, which llavakit never runs; "
                 "choose a model that transformers knows"
             ) from error
-        if "safetensors" in reason and (
-            "model.safetensors" in reason or ".bin" in reason or "no file" in reason
-        ):
+        if "Unpickler" in reason or "weights_only" in reason:
             raise LlavakitError(
-                f"{what} {source}: no model.safetensors there; llavakit opens safetensors alone, because other weight "
-                "files can run code, so convert it to safetensors first"
+                f"{what} {source}: its weights are a pickle that holds more than weights, which llavakit never runs; "
+                "convert it to safetensors where you trust it"
+            ) from error
+        if "no file named model.safetensors" in reason:
+            raise LlavakitError(
+                f"{what} {source}: no model.safetensors there; expected a complete folder"
             ) from error
         raise LlavakitError(f"{what} {source}: cannot be opened ({_first_sentence(reason)})") from error
     finally:
@@ -69,7 +74,7 @@ def loading(what: str, source: str) -> Iterator[None]:
 
 
 def load_pretrained(auto: Any, what: str, source: str, name: str, **arguments: Any) -> Any:
-    """`auto.from_pretrained(name)`, from safetensors, with every weight found.
+    """`auto.from_pretrained(name)` with every weight found, from safetensors where there are any.
 
     auto: an Auto class of transformers. Weights that the file holds and the model does not need (the text half of
     CLIP) are left; weights that the model needs and the file lacks raise LlavakitError, as do those of wrong shape.
@@ -78,7 +83,7 @@ def load_pretrained(auto: Any, what: str, source: str, name: str, **arguments: A
         model, info = auto.from_pretrained(
             name,
             trust_remote_code=False,
-            use_safetensors=None if "gguf_file" in arguments else True,
+            weights_only=True,
             output_loading_info=True,
             **arguments,
         )
