@@ -31,7 +31,7 @@ if __name__ == "__main__":
     found = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        exam = make_materials(folder / "materials", Amounts(validation=8), seed=0).exam
+        exam = make_materials(folder / "materials", Amounts(training=1500, validation=8), seed=0).exam
         for name in PROJECTORS:
             unchecked = [f"stages.{stage}.validation=null" for stage in (0, 1)]
             recipe = recipe_for(folder / "materials", 0, [f"model.projector={name}", *unchecked])

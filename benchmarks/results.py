@@ -21,7 +21,7 @@ def write_result(name: str, content: dict[str, Any]) -> None:
     path = FOLDER / f"{name}.json"
     ask = getattr(torch.cpu, "get_capabilities", dict)
     processor = ask().get("cpu_name", platform.machine())
-    machine = describe_machine(f"CPU, {processor}", "as the script says", torch.get_num_threads())
+    machine = describe_machine(f"CPU, {processor}", "as the script says", torch.get_num_threads(), lora=False)
     whole = {"date": date.today().isoformat(), "machine": machine, **content}
     path.write_text(json.dumps(whole, indent=1) + "\n", "utf-8")
     print(f"result: {path}")
