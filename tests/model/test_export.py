@@ -46,6 +46,33 @@ def test_to_the_original_and_back_to_transformers_nothing_changes(source, parts,
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_to_gguf_the_notes_are_shown_and_what_does_not_fit_is_refused(parts, tmp_path):
+    for tower in ("siglip", "clip"):
+        model = Llava.compose(vision_tower=parts[tower], language_model=parts["llama"], image_policy="square")
+        model.save_pretrained(tmp_path / tower)
+    told = run(tmp_path / "siglip", tmp_path / "there", "--to", "gguf", "--outtype", "f32")
+    assert told.exit_code == 0, told.output
+    assert "note: llama.cpp puts no line break" in told.output
+    assert sorted(path.name for path in (tmp_path / "there").iterdir()) == [
+        "there-mmproj.gguf",
+        "there-text.gguf",
+    ]
+    for arguments, words in (
+        ((tmp_path / "clip", tmp_path / "no", "--to", "gguf"), "CLIP"),
+        ((tmp_path / "siglip", tmp_path / "no", "--to", "gguf", "--verify"), "nothing here reads gguf"),
+        (
+            (tmp_path / "siglip", tmp_path / "no", "--to", "hf", "--outtype", "f16"),
+            "--outtype is f16, but this form",
+        ),
+        ((tmp_path / "siglip", tmp_path / "no", "--to", "gguf", "--tower-name", "x"), "--tower-name is x"),
+    ):
+        refused = run(*arguments)
+        assert isinstance(refused.exception, LlavakitError) and words in str(refused.exception)
+    assert not (tmp_path / "no").exists()
+    forced = run(tmp_path / "clip", tmp_path / "forced", "--to", "gguf", "--despite-clip")
+    assert forced.exit_code == 0 and "note:" in forced.output
+
+
 @pytest.mark.parametrize("part", ["model.mm_projector.2.bias", "model.image_newline", "model.norm.weight"])
 def test_a_changed_weight_is_seen(source, tmp_path, part):
     run(source, tmp_path / "there", "--to", "original")

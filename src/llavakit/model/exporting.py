@@ -14,6 +14,7 @@ from pathlib import Path
 from llavakit.checkpoints import hf
 from llavakit.checkpoints.files import CheckpointError
 from llavakit.errors import LlavakitError
+from llavakit.model.gguf_export import export_gguf
 from llavakit.model.llava import Llava
 from llavakit.model.parity import Comparison, compare_reopened, compare_stock
 from llavakit.model.saving import save, why_not_stock
@@ -21,24 +22,36 @@ from llavakit.model.saving_original import save_original
 
 
 @dataclass(frozen=True)
+class Wishes:
+    """What a form may be asked for beside the model; a form refuses what it has no place for.
+
+    tower_name: the name to record for the tower. outtype: the numbers of a GGUF file. despite_clip: write a CLIP tower
+    for llama.cpp, which computes it wrongly.
+    """
+
+    tower_name: str | None = None
+    outtype: str | None = None
+    despite_clip: bool = False
+
+
+@dataclass(frozen=True)
 class Form:
-    """write(model, target, tower's name): raises CheckpointError for what the form cannot express.
-    checks(model, target, vision_tower): compares what was written with the model; empty where nothing can be."""
+    """write(model, target, wishes): returns what the reader of the target should know, a sentence each; raises
+    LlavakitError for what the form cannot express. checks(model, target, vision_tower): compares what was written with
+    the model; None where nothing here reads the form."""
 
-    write: Callable[[Llava, Path, str | None], None]
-    checks: Callable[[Llava, Path, str | None], Iterator[Comparison]]
+    write: Callable[[Llava, Path, Wishes], tuple[str, ...]]
+    checks: Callable[[Llava, Path, str | None], Iterator[Comparison]] | None
 
 
-def _write_hf(model: Llava, target: Path, tower_name: str | None) -> None:
-    if tower_name is not None:
-        raise LlavakitError(
-            f"the tower's name is {tower_name}, but this form has no place for it; leave it out"
-        )
+def _write_hf(model: Llava, target: Path, wishes: Wishes) -> tuple[str, ...]:
+    _no_place(wishes, "tower_name", "outtype", "despite_clip")
     reason = why_not_stock(model)
     if reason is not None:
         classes = " and ".join(hf.ARCHITECTURES.values())
         raise CheckpointError(f"{target}: {classes} cannot express this model: {reason}")
     save(model, target)
+    return ()
 
 
 def _check_hf(model: Llava, target: Path, vision_tower: str | None) -> Iterator[Comparison]:
@@ -46,17 +59,34 @@ def _check_hf(model: Llava, target: Path, vision_tower: str | None) -> Iterator[
     yield compare_stock(model, target)
 
 
-def _write_original(model: Llava, target: Path, tower_name: str | None) -> None:
-    save_original(model, target, vision_tower=tower_name)
+def _write_original(model: Llava, target: Path, wishes: Wishes) -> tuple[str, ...]:
+    _no_place(wishes, "outtype", "despite_clip")
+    save_original(model, target, vision_tower=wishes.tower_name)
+    return ()
 
 
 def _check_original(model: Llava, target: Path, vision_tower: str | None) -> Iterator[Comparison]:
     yield compare_reopened(model, target, vision_tower)
 
 
+def _write_gguf(model: Llava, target: Path, wishes: Wishes) -> tuple[str, ...]:
+    _no_place(wishes, "tower_name")
+    written = export_gguf(model, target, target.name, wishes.outtype or "f16", wishes.despite_clip)
+    return written.notes
+
+
+def _no_place(wishes: Wishes, *names: str) -> None:
+    for name in names:
+        value = getattr(wishes, name)
+        if value:
+            option = "--" + name.replace("_", "-")
+            raise LlavakitError(f"{option} is {value}, but this form has no place for it; leave it out")
+
+
 FORMS = {
     "hf": Form(_write_hf, _check_hf),
     "original": Form(_write_original, _check_original),
+    "gguf": Form(_write_gguf, None),
 }
 
 
