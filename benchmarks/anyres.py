@@ -5,7 +5,7 @@
 Scenes of 192 x 192 pixels hold things of 24 to 40 pixels. The quickstart's tower reads tiles of 96: under `pad` it sees
 the picture at half its size, under `anyres` that and four tiles at full size. Both train the quickstart's two stages on
 the same data and answer the same questions about scenes that no training saw. Prints exact answers, positions a
-picture, and seconds; writes benchmarks/results/anyres.json.
+picture, and seconds; writes benchmarks/results/DATE-anyres.json.
 """
 
 from __future__ import annotations

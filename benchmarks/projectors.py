@@ -4,7 +4,7 @@
 
 Runs the quickstart's two stages with each projector on the same data and asks the quickstart's examination: the MLP at
 36 features a picture; averages, pixel shuffle and the resampler at 9 (a quarter) and at 4 (a ninth). Prints exact
-answers, and the seconds of the training; writes benchmarks/results/projectors.json.
+answers, and the seconds of the training; writes benchmarks/results/DATE-projectors.json.
 """
 
 from __future__ import annotations

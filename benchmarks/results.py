@@ -16,9 +16,9 @@ FOLDER = Path(__file__).parent / "results"
 
 
 def write_result(name: str, content: dict[str, Any]) -> None:
-    """Writes benchmarks/results/NAME.json and says so."""
+    """Writes benchmarks/results/DATE-NAME.json and says so."""
     FOLDER.mkdir(exist_ok=True)
-    path = FOLDER / f"{name}.json"
+    path = FOLDER / f"{date.today().isoformat()}-{name}.json"
     ask = getattr(torch.cpu, "get_capabilities", dict)
     processor = ask().get("cpu_name", platform.machine())
     machine = describe_machine(f"CPU, {processor}", "as the script says", torch.get_num_threads(), lora=False)

@@ -17,6 +17,7 @@ from llavakit.cli.chat import chat_command
 from llavakit.cli.data import data_app
 from llavakit.cli.export import export_command
 from llavakit.cli.inspect import inspect_command
+from llavakit.cli.plan import plan_command
 from llavakit.cli.quickstart import quickstart_command
 from llavakit.cli.recipe import recipe_app
 from llavakit.cli.train import train_command
@@ -30,6 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("quickstart")(quickstart_command)
+app.command("plan")(plan_command)
 app.command("train")(train_command)
 app.command("chat")(chat_command)
 app.command("export")(export_command)

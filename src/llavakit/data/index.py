@@ -170,7 +170,7 @@ def _build(
         count = 0
         for row in read_rows(source):
             count += 1
-            outcome = _judge(number, row, writing, sizes)
+            outcome = judge_row(number, row, writing, sizes)
             if isinstance(outcome, Skipped):
                 index.skipped.append(outcome)
             else:
@@ -184,8 +184,13 @@ def _build(
     return index, shelf
 
 
-def _judge(source: int, row: Row, writing: Writing, sizes: dict[str, tuple[int, int]]) -> IndexRow | Skipped:
-    """Whether a row can be used, and how long it is. `sizes` remembers pictures that many rows show."""
+def judge_row(
+    source: int, row: Row, writing: Writing, sizes: dict[str, tuple[int, int]]
+) -> IndexRow | Skipped:
+    """Whether a row can be used, and how long it is.
+
+    source: the number of its source. sizes: remembers pictures that many rows show.
+    """
     conversation = row.conversation
     name = "" if conversation is None else str(conversation.id)
 

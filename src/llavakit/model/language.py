@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
 
 from llavakit.errors import LlavakitError
 from llavakit.model.attention import ATTENTION_NAME
@@ -37,6 +37,16 @@ def load_language_model(source: str, dtype: torch.dtype = torch.float32) -> tupl
     tokenizer = load_tokenizer(source)
     prepare_language_model(model, source)
     return model, tokenizer
+
+
+def language_config(source: str, **reading: Any) -> PretrainedConfig:
+    """The configuration of the language model called `source`; no weights are read.
+
+    reading: for `transformers`, e.g. `local_files_only`. Raises LlavakitError when it is not there.
+    """
+    name, arguments = _place(source)
+    with loading("language model", source):
+        return AutoConfig.from_pretrained(name, trust_remote_code=False, **arguments, **reading)
 
 
 def load_tokenizer(source: str) -> Any:

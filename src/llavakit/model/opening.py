@@ -89,7 +89,7 @@ def _load_whole(
             "to build a LLaVA from parts, name them in a recipe"
         )
     mine = config.get("llavakit")
-    vision_configs, text_config = _configs(config, where)
+    vision_configs, text_config = part_configs(config, where)
     with loading("tokenizer of", where):
         tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
     tokenizer.chat_template = original_chat_template(tokenizer.chat_template)
@@ -179,8 +179,8 @@ def _tower(
     return FusedTowers(towers, specs)
 
 
-def _configs(config: dict[str, Any], where: str) -> tuple[list[PretrainedConfig], PretrainedConfig]:
-    """The configurations of the tower (one, or several that are fused) and of the language model."""
+def part_configs(config: dict[str, Any], where: str) -> tuple[list[PretrainedConfig], PretrainedConfig]:
+    """The configurations of the tower (one, or several that are fused) and of the language model in a config.json."""
     with loading("config.json of", where):
         if config["model_type"] in hf.MODEL_TYPES:
             kind = LlavaConfig if config["model_type"] == hf.MODEL_TYPE else LlavaNextConfig

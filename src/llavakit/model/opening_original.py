@@ -33,7 +33,7 @@ from llavakit.errors import LlavakitError
 from llavakit.images.spec import PixelSpec
 from llavakit.model.assembling import assemble, build, dtype_of, filled
 from llavakit.model.sources import checkpoint_folder, loading
-from llavakit.model.towers import check_feature_layers, describe_tower, load_tower
+from llavakit.model.towers import check_feature_layers, load_tower, tower_config
 from llavakit.recipe import resolve_source
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def load_original(
     _untie(text_config, state, where)
     tokenizer = _tokenizer(path, under, text_config, where)
     llm = build(MODEL_FOR_CAUSAL_LM_MAPPING, text_config, state, "language_model", where, dtype)
-    tower, tower_config, pixels, layer = _tower(
+    tower, vision_config, pixels, layer = _tower(
         described, path, vision_tower, parts["vision_tower"], where, dtype or dtype_of(state), dtype
     )
     settings = LlavaSettings(
@@ -83,7 +83,7 @@ def load_original(
     return assemble(
         cls,
         tower,
-        [tower_config],
+        [vision_config],
         llm,
         projector=parts["projector"],
         newline=parts["newline"],
@@ -197,7 +197,7 @@ def _tower(
     )
     source = str(path / described.tower) if beside else given or described.tower
     try:
-        config, pixels = describe_tower(source)
+        config, pixels = tower_config(source)
         layer = described.layer if config.model_type != original.SIGLIP else -2
         if config.model_type not in original.TOWERS:
             raise LlavakitError(f"it is of type {config.model_type}, expected {' or '.join(original.TOWERS)}")

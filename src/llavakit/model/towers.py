@@ -64,12 +64,11 @@ def load_tower(
     image_size: side of the tile, where it is not to be the tower's own; a table of positions is then interpolated.
     Returns the module, how it wants its pixels, and its geometry under the given feature layers and selection.
     Without an image processor's file beside it, the pixels are CLIP's at the size its configuration names.
-    Raises LlavakitError when it is not there, is no vision model, holds no safetensors, or would need its own code.
+    Raises LlavakitError when it is not there, is no vision model, or would need code of its own.
     """
-    config, spec = describe_tower(source)
-    tower = load_pretrained(
-        AutoModel, "vision tower", source, resolve_source(source), config=config, dtype=dtype
-    )
+    config, spec = tower_config(source)
+    name = resolve_source(source)
+    tower = load_pretrained(AutoModel, "vision tower", source, name, config=config, dtype=dtype)
     if image_size is not None and image_size != spec.image_size:
         tower = resize_positions(tower, image_size)
         spec = replace(spec, image_size=image_size, shortest_edge=image_size)
@@ -77,13 +76,16 @@ def load_tower(
     return tower, spec, tower_geometry(tower.config, spec, vision_feature_select)
 
 
-def describe_tower(source: str) -> tuple[PretrainedConfig, PixelSpec]:
-    """The configuration of the tower called `source` and how it wants its pixels; no weights are read."""
+def tower_config(source: str, **reading: Any) -> tuple[PretrainedConfig, PixelSpec]:
+    """The configuration of the tower called `source` and how it wants its pixels; no weights are read.
+
+    reading: for `transformers`, e.g. `local_files_only`. Raises LlavakitError when it is not there or no vision model.
+    """
     name = resolve_source(source)
     with loading("vision tower", source):
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False, **reading)
     config = vision_part(config)
-    return config, pixel_spec(_processor_config(name), config)
+    return config, pixel_spec(_processor_config(name, **reading), config)
 
 
 @torch.no_grad()
@@ -143,9 +145,9 @@ def pixel_spec(processor: dict[str, Any] | None, config: PretrainedConfig) -> Pi
     return spec
 
 
-def _processor_config(name: str) -> dict[str, Any] | None:
+def _processor_config(name: str, **reading: Any) -> dict[str, Any] | None:
     try:
-        processor, _ = ImageProcessingMixin.get_image_processor_dict(name)
+        processor, _ = ImageProcessingMixin.get_image_processor_dict(name, **reading)
     except OSError:
         return None
     return processor
@@ -183,6 +185,12 @@ def check_feature_layers(config: PretrainedConfig, layers: Layers) -> list[int]:
     if not named:
         raise LlavakitError("vision_feature_layer is an empty list; expected at least one layer")
     return [layer % states for layer in named]
+
+
+def layers_run(config: PretrainedConfig, layers: Layers) -> int:
+    """How many of the tower's layers are run when these hidden states are read."""
+    deepest = max(check_feature_layers(config, layers))
+    return max(deepest, 1) if config.model_type in _LAYERS else int(config.num_hidden_layers)
 
 
 def feature_width(config: PretrainedConfig, layers: Layers) -> int:

@@ -50,7 +50,7 @@ def prepare_stage(
     packs whatever stages stand before it. indexes: the folder where indexes are kept and found.
     Raises LlavakitError when data cannot be read, or too little of it can be used.
     """
-    own_seed = mix64(seed if stage.seed is None else stage.seed, *stage.name.encode())
+    own_seed = stage_seed(stage, seed)
     writing = Writing.of_stage(stage, model.tokenizer, model.geometry)
     index, shelf = _open(stage.data, writing, indexes, progress, stage)
     plan = plan_stage(
@@ -74,6 +74,11 @@ def prepare_stage(
     if validation is not None:
         summary["validation"] = _counts(validation.index)
     return PreparedStage(number, stage, own_seed, index, plan, packs, validation, summary)
+
+
+def stage_seed(stage: Stage, seed: int) -> int:
+    """What all of a stage's random choices follow from. seed: the recipe's."""
+    return mix64(seed if stage.seed is None else stage.seed, *stage.name.encode())
 
 
 def _open(
