@@ -34,8 +34,9 @@ from transformers import (
 
 from llavakit.images.geometry import Layout, TowerGeometry
 from llavakit.images.spec import PixelSpec
+from llavakit.model.arrange import Newline
 from llavakit.model.language import prepare_language_model
-from llavakit.model.llava import Llava, LlavaSettings, Newline
+from llavakit.model.llava import Llava, LlavaSettings
 from llavakit.model.packed import IGNORE_INDEX, IMAGE_TOKEN_ID, Pack
 from llavakit.model.projectors import build_projector
 from llavakit.recipe import Stage

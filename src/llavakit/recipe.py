@@ -86,6 +86,14 @@ class AnyRes(_Part):
     )
 
 
+class Video(_Part):
+    """How a short video is shown: evenly spread frames, each a tile whose features are pooled."""
+
+    frames: Annotated[int, Field(ge=1)] = 8  # of one video, at most
+    pool: Annotated[int, Field(ge=1)] = 2  # features a side that become one, after the projector; 1: none
+    pooling: Literal["average", "bilinear"] = "average"  # bilinear also where pool does not divide the side
+
+
 class LearningRates(_Part):
     """Peak learning rate of each part of the model; null leaves the part frozen."""
 
@@ -165,6 +173,7 @@ class Stage(_Part):
     template: Annotated[str, Field(min_length=1)]
     image_policy: Literal["square", "pad", "anyres"] = "pad"
     anyres: AnyRes = AnyRes()  # read under image_policy anyres alone
+    video: Video = Video()
     picture_order: Literal["as_written", "first", "random"] = "as_written"
     learning_rate: LearningRates
     lora: Lora | None = None  # the language model's rate is then its adapters'

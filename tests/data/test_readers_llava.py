@@ -363,3 +363,51 @@ def test_a_conversation_that_cannot_be_written_leaves_the_old_file(tmp_path: Pat
         write_llava(interrupted(), path)
     assert path.read_text() == "old"
     assert [one.name for one in tmp_path.iterdir()] == [name]
+
+
+def test_videos_stand_where_they_are_placed_and_come_after_the_pictures(tmp_path: Path) -> None:
+    row = {
+        "id": 1,
+        "image": "a.png",
+        "video": ["b.gif", "frames/c"],
+        "conversations": said("<video>\nand <image>?", "Yes", "<video>", "No <video>"),
+    }
+    found = good(tmp_path, row)
+    assert found.images == (
+        str(tmp_path / "a.png"),
+        f"{tmp_path}/b.gif#video",
+        f"{tmp_path}/frames/c#video",
+    )
+    assert found.turns[0].parts == (Picture(1), Text("\nand "), Picture(0), Text("?"))
+    assert found.turns[2].parts == (Picture(2),) and found.turns[3].parts == (Text("No <video>"),)
+    write_llava([found], tmp_path / "again.json")
+    assert next(read_llava(tmp_path / "again.json")).conversation == found
+
+
+@pytest.mark.parametrize("place", ["<video>\n", "<image>\n", ""])
+def test_a_video_alone_is_placed_by_either_sign_or_stands_first(tmp_path: Path, place: str) -> None:
+    found = good(tmp_path, {"id": 1, "video": "b.gif", "conversations": said(f"{place}What?", "A cat")})
+    assert found.images == (f"{tmp_path}/b.gif#video",)
+    assert (found.turns[0].parts[0], found.turns[0].text) == (Picture(0), "\nWhat?")
+
+
+def test_where_no_video_is_named_its_sign_is_a_word(tmp_path: Path) -> None:
+    found = good(tmp_path, {"id": 1, "image": "a.png", "conversations": said("<image> is a <video>", "Yes")})
+    assert found.turns[0].parts == (Picture(0), Text(" is a <video>"))
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"video": 3}, "video is 3; expected a file name or a list of them"),
+        ({"video": "b.gif", "text": "<video> <video>"}, "2 <video> in its text and 1 videos"),
+        (
+            {"video": "b.gif", "image": "a.png", "text": "<image> <image>"},
+            "2 <image> in its text and 1 pictures",
+        ),
+    ],
+)
+def test_a_row_whose_videos_do_not_fit_is_a_problem(tmp_path: Path, row: dict[str, Any], words: str) -> None:
+    text = row.pop("text", "What?")
+    found = read(tmp_path, {"id": 1, **row, "conversations": said(text, "A cat")})
+    assert found.conversation is None and words in str(found.problem)

@@ -68,3 +68,26 @@ def test_mistakes_are_sentences(folder, tmp_path):
     ]:
         error = run(*arguments).exception
         assert isinstance(error, LlavakitError) and words in str(error)
+
+
+def test_a_video_is_shown_by_some_of_its_frames_and_says_of_how_many(folder):
+    frames = [Image.new("RGB", (30, 20), (20 * n, 9, 9)) for n in range(12)]
+    frames[0].save(folder / "clip.gif", save_all=True, append_images=frames[1:])
+    model = Llava.from_pretrained(folder / "model")
+    expected = model.chat("What moves?", videos=[folder / "clip.gif"], max_new_tokens=5)
+    result = run(folder / "model", "--video", folder / "clip.gif", "-q", "What moves?", "--max-new-tokens", 5)
+    assert (result.exit_code, result.stdout) == (0, expected + "\n")
+    assert "8 of 12 frames" in result.stderr.replace("\n", "")
+    typed = f"/video\n/video {folder}/clip.gif\nWhat moves?\n"
+    shown = run(folder / "model", "--max-new-tokens", 5, typed=typed).output.replace("\n", "")
+    assert (
+        "8 of 12 frames" in shown and expected.replace("\n", "") in shown and "/video needs a file" in shown
+    )
+
+
+def test_int8_says_what_it_rounded_and_answers(folder):
+    result = run(folder / "model", "--int8", "-q", "What is this?", "--max-new-tokens", 5)
+    model = Llava.from_pretrained(folder / "model")
+    model.quantize_int8()
+    assert (result.exit_code, result.stdout) == (0, model.chat("What is this?", max_new_tokens=5) + "\n")
+    assert "int8: 15 layers" in result.stderr

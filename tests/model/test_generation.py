@@ -10,8 +10,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from transformers import DynamicCache, LlavaForConditionalGeneration
+from transformers import (
+    AutoProcessor,
+    DynamicCache,
+    LlavaForConditionalGeneration,
+    LlavaNextForConditionalGeneration,
+)
 
+from llavakit.conversation.record import Conversation, Picture, Text, Turn
+from llavakit.conversation.templates import get_template
+from llavakit.conversation.tokenize import encode
 from llavakit.errors import LlavakitError
 from llavakit.model.generation import (
     Request,
@@ -27,6 +35,7 @@ from llavakit.model.sampling import Sampling
 from llavakit.model.stops import Stopping
 
 from .conftest import PATCHES, item, tile
+from .test_anyres import ANYRES, noise, written
 
 
 def request(seed: int, pictures: int = 0, length: int = 12, first: int | None = None) -> Request:
@@ -76,6 +85,66 @@ def test_greedy_ids_are_those_of_stock_generate_on_the_saved_folder(parts, tmp_p
         assert generate(model, [one], max_new_tokens=24) == [Stopping(model).text(expected)]
         lengths.append(len(expected))
     assert max(lengths) == 24
+
+
+@pytest.mark.parametrize(("tower", "language_model"), [("clip", "llama"), ("siglip", "qwen")])
+def test_greedy_ids_about_tiled_pictures_are_those_of_stock_generate(parts, tmp_path, tower, language_model):
+    """One, two and three pictures under anyres, their pixels made by the stock processor from the same pictures."""
+    model = Llava.compose(
+        vision_tower=parts[tower], language_model=parts[language_model], image_policy=ANYRES
+    )
+    model.save_pretrained(tmp_path / "saved")
+    stock = LlavaNextForConditionalGeneration.from_pretrained(tmp_path / "saved", dtype=torch.float32).eval()
+    processor = AutoProcessor.from_pretrained(tmp_path / "saved").image_processor
+    sizes = [[(64, 48)], [(20, 90), (30, 30)], [(57, 55), (28, 84), (10, 20)]]
+    different = set()
+    for shown in sizes:
+        pictures = [noise(*size) for size in shown]
+        prompt, _ = written(model, pictures, "What is this?")
+        ids = torch.tensor([prompt.ids])
+        ids = ids.masked_fill(ids == IMAGE_TOKEN_ID, stock.config.image_token_id)
+        made = processor(images=pictures, return_tensors="pt")
+        new = stock.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            pixel_values=torch.as_tensor(made["pixel_values"]),
+            image_sizes=torch.as_tensor(made["image_sizes"]),
+            max_new_tokens=20,
+            do_sample=False,
+        )
+        expected = new[0, ids.shape[1] :].tolist()
+        assert written_ids(model, Request(prompt, pictures), 20) == expected
+        assert generate(model, [Request(prompt, pictures)], max_new_tokens=20) == [
+            Stopping(model).text(expected)
+        ]
+        different.add(tuple(expected))
+    assert len(different) == len(sizes)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_greedy_ids_about_several_pictures_in_one_turn_and_over_turns_are_those_of_stock(
+    parts, tmp_path, count
+):
+    model = Llava.compose(vision_tower=parts["clip"], language_model=parts["llama"])
+    model.save_pretrained(tmp_path / "saved")
+    stock = LlavaForConditionalGeneration.from_pretrained(tmp_path / "saved", dtype=torch.float32).eval()
+    pictures = [noise(30 + 7 * number, 40) for number in range(count)]
+    turns = [Turn("user", (Picture(0), Picture(1), Text("\nWhich?"))), Turn("assistant", (Text("Two."),))]
+    turns.append(Turn("user", (*(Picture(n) for n in range(2, count)), Text("\nWhat is this?"))))
+    asked = Conversation("a", "test", tuple("abc"[:count]), tuple(turns))
+    template = get_template("vicuna_v1", model.tokenizer)
+    prompt = encode(asked, template, model.tokenizer, [PATCHES] * count, prompt=True)
+    ids = torch.tensor([prompt.ids])
+    ids = ids.masked_fill(ids == IMAGE_TOKEN_ID, stock.config.image_token_id)
+    pixels = AutoProcessor.from_pretrained(tmp_path / "saved").image_processor(pictures, return_tensors="pt")
+    new = stock.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        pixel_values=torch.as_tensor(pixels["pixel_values"]),
+        max_new_tokens=20,
+        do_sample=False,
+    )
+    assert written_ids(model, Request(prompt, pictures), 20) == new[0, ids.shape[1] :].tolist()
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.5])

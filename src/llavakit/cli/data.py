@@ -62,9 +62,10 @@ def check_command(
     print(
         f"{data}: {found.rows} rows, {found.conversations} usable ({found.text_only} of them text only), {turns}"
     )
-    if found.pictures:
+    if found.pictures or found.videos:
         sizes = ", ".join(f"{w}x{h} ({n})" for (w, h), n in found.picture_sizes.most_common(3))
-        print(f"{found.pictures} pictures; most common sizes: {sizes or 'none could be decoded'}")
+        videos = f" and {found.videos} videos" if found.videos else ""
+        print(f"{found.pictures} pictures{videos}; most common sizes: {sizes or 'none could be decoded'}")
     if found.lengths:
         ordered = sorted(found.lengths)
         print(f"text tokens a row: median {ordered[len(ordered) // 2]}, longest {ordered[-1]}")

@@ -89,8 +89,10 @@ class TrainingView:
         left_out = f", {event.skipped} rows skipped" if event.skipped else ""
         cut = f", {event.cut} cut" if event.cut else ""
         sizes = ", ".join(f"{part} {count / 1e6:.2f} M" for part, count in event.parameters.items())
+        frames = f"{event.frames} of their {event.frames_found} frames shown"
+        videos = f", {event.videos} videos ({frames})" if event.videos else ""
         self._line(
-            f"Stage {event.number} {event.name}: {event.samples} samples{left_out}{cut}, {event.packs} packs "
+            f"Stage {event.number} {event.name}: {event.samples} samples{left_out}{cut}{videos}, {event.packs} packs "
             f"{event.fill:.1%} full, {event.steps} steps; training {sizes}"
         )
         self._task = self._progress.add_task(event.name, total=event.steps, completed=event.step, words="")

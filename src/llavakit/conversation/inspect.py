@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llavakit.conversation.record import Conversation, ConversationError
+from llavakit.conversation.record import Conversation, ConversationError, file_of
 from llavakit.conversation.templates import Template
 from llavakit.conversation.tokenize import IGNORE_INDEX, encode
 from llavakit.report import Html, Section, figures, join, page, paragraph, picture, text
@@ -208,7 +208,9 @@ def to_html(rows: Sequence[InspectedRow], title: str, *, subtitle: str = "") -> 
                 Section(row_title(row), Html(f'<p class="no">✗ {text(visible(row.problem))}</p>'))
             )
             continue
-        shown = "".join(picture(cell.file, side=240, alt=picture_label(cell)) for cell in row.pictures)
+        shown = "".join(
+            picture(file_of(cell.file), side=240, alt=picture_label(cell)) for cell in row.pictures
+        )
         thumbnails = f'<div class="seen">{shown}</div>' if shown else ""
         note = f"{row_counts(row)}. {row.note or ''}".strip()
         sections.append(Section(row_title(row), Html(f'{thumbnails}<p class="flow">{_flow(row)}</p>'), note))

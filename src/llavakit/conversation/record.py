@@ -1,12 +1,14 @@
 """The record of a conversation: who says what, and where pictures stand.
 
 Every reader makes this record and every writer takes it. A picture is a part of a turn that points into the
-conversation's list of pictures; text is data and stays data, whatever it looks like. Nothing here opens a file or knows
-a tokenizer.
+conversation's list of pictures; text is data and stays data, whatever it looks like. A short video is shown as frames:
+a reader names it whole (`clip.gif#video`), and before it is written it gives way to some of its frames
+(`clip.gif#frame=3`, counted from 0), each a picture of its own. Nothing here opens a file or knows a tokenizer.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,8 +18,39 @@ from llavakit.errors import LlavakitError
 Role = Literal["system", "user", "assistant"]
 
 
+_VIDEO = "#video"
+_FRAME = re.compile(r"(?s)(.+)#frame=(\d+)")
+
+
 class ConversationError(LlavakitError):
     """A conversation that cannot be used, with the reason."""
+
+
+def video_name(file: str) -> str:
+    """How a conversation names a whole video, a file or a folder of frames."""
+    return file + _VIDEO
+
+
+def frame_name(file: str, number: int) -> str:
+    """How a conversation names one frame of a video, counted from 0."""
+    return f"{file}#frame={number}"
+
+
+def video_of(name: str) -> str | None:
+    """The file of a whole video by its name in a conversation; None for a picture or a frame."""
+    return name.removesuffix(_VIDEO) if name.endswith(_VIDEO) else None
+
+
+def frame_of(name: str) -> tuple[str, int] | None:
+    """(file, number) of a video's frame by its name in a conversation; None for a picture or a whole video."""
+    found = _FRAME.fullmatch(name)
+    return (found[1], int(found[2])) if found else None
+
+
+def file_of(name: str) -> str:
+    """The file (or folder of frames) in which a picture, a frame or a video lies."""
+    frame = frame_of(name)
+    return frame[0] if frame else name.removesuffix(_VIDEO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +84,7 @@ class Conversation:
     """Turns about zero or more pictures.
 
     id: as its file wrote it, a string or a number. source: the data set it is from, or "". images: where each picture
-    is (a file). meta: whatever else its row held.
+    is (a file, or as `frame_name` and `video_name` say). meta: whatever else its row held.
     """
 
     id: str | int

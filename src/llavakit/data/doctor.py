@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llavakit.conversation.record import Conversation, ConversationError
+from llavakit.conversation.record import Conversation, ConversationError, video_of
 from llavakit.conversation.templates import Template, get_template
 from llavakit.conversation.tokenize import encode
 from llavakit.data.index import read_rows
 from llavakit.errors import LlavakitError
+from llavakit.images.frames import frame_count, open_frames
 from llavakit.images.pixels import PictureError, open_picture
 from llavakit.recipe import DataSource
 
@@ -46,6 +47,7 @@ class Checkup:
     turns: int = 0
     supervised_words: int = 0
     pictures: int = 0
+    videos: int = 0
     findings: list[Finding] = field(default_factory=list)
     picture_sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     repeated_ids: int = 0
@@ -66,7 +68,7 @@ def check(
     tokenizer: Any = None,
     progress: Callable[[int], None] | None = None,
 ) -> Checkup:
-    """Reads every row of a LLaVA JSON or JSONL file and decodes every picture once.
+    """Reads every row of a LLaVA JSON or JSONL file and decodes every picture, and every frame of every video, once.
 
     images: the pictures' root folder (None: the folder of the file). template, tokenizer: given together, every row
     is also written and tokenised. progress is called with the number of rows done.
@@ -98,15 +100,19 @@ def check(
     if not checkup.rows:
         raise LlavakitError(f"{path}: the file holds no rows; expected at least one conversation")
     sizes = [size for size in known.values() if not isinstance(size, str)]
-    checkup.pictures = len(known)
+    checkup.videos = sum(video_of(name) is not None for name in known)
+    checkup.pictures = len(known) - checkup.videos
     checkup.picture_sizes = Counter(sizes)
     checkup.repeated_ids = sum(count - 1 for name, count in ids.items() if count > 1 and name)
     return checkup
 
 
 def _decode(image: str) -> str | tuple[int, int]:
-    """The size of a picture that decodes, or the reason why it does not."""
+    """The size of a picture, or of a video all of whose frames decode, or the reason why one does not."""
     try:
+        if (video := video_of(image)) is not None:
+            first, *_ = (frame.size for frame in open_frames(video, range(frame_count(video))))
+            return first
         return open_picture(image).size
     except PictureError as error:
         return str(error)

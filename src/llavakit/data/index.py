@@ -19,13 +19,15 @@ from itertools import islice
 from pathlib import Path
 
 from llavakit import __version__
-from llavakit.conversation.record import ConversationError
+from llavakit.conversation.record import Conversation, ConversationError
 from llavakit.conversation.tokenize import TooLong
 from llavakit.data.readers.llava import Row, read_llava
 from llavakit.data.shelf import Shelf
+from llavakit.data.videos import FrameSampler, Sampled
 from llavakit.data.writing import Writing
 from llavakit.errors import LlavakitError
-from llavakit.images.pixels import PictureError, picture_size
+from llavakit.images.frames import named_size
+from llavakit.images.pixels import PictureError
 from llavakit.recipe import DataSource
 
 FORMAT = 1
@@ -36,8 +38,9 @@ Progress = Callable[[str, int], None]
 
 @dataclass(frozen=True, slots=True)
 class IndexRow:
-    """A row that is used. `source` is a number into `Index.sources`, `position` the row's place in its file. `note`
-    tells what its reader left out of it."""
+    """A row that is used. `source` is a number into `Index.sources`, `position` the row's place in its file. `pictures`
+    holds no frames of videos; of the `frames_found` in its `videos`, `frames` are shown. `note` tells what its reader
+    left out of it."""
 
     source: int
     position: int
@@ -47,6 +50,9 @@ class IndexRow:
     pictures: int
     turns_dropped: int
     note: str | None = None
+    videos: int = 0
+    frames: int = 0
+    frames_found: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,16 @@ class Index:
     def cut(self) -> list[IndexRow]:
         """Used rows that lost trailing exchanges to the length limit."""
         return [row for row in self.rows if row.turns_dropped]
+
+    @property
+    def sampled(self) -> Sampled:
+        """What is shown of the videos of all used rows."""
+        rows = self.rows
+        return Sampled(
+            sum(row.videos for row in rows),
+            sum(row.frames for row in rows),
+            sum(row.frames_found for row in rows),
+        )
 
     @property
     def noted(self) -> list[IndexRow]:
@@ -142,7 +158,7 @@ def open_index(
     if place and place.is_file():
         index = load_index(place)
         if index.fingerprint == key:
-            return index, _shelve(index, sources)
+            return index, _shelve(index, sources, FrameSampler(writing.image_policy.frames))
     index, shelf = _build(sources, hashes, key, writing, progress or (lambda name, rows: None))
     if place:
         save_index(index, place)
@@ -166,17 +182,18 @@ def _build(
 ) -> tuple[Index, Shelf]:
     index, shelf = Index(key, []), Shelf()
     sizes: dict[str, tuple[int, int]] = {}
+    sampler = FrameSampler(writing.image_policy.frames)
     for number, (source, name, sha) in enumerate(zip(sources, source_names(sources), hashes, strict=True)):
         count = 0
         for row in read_rows(source):
             count += 1
-            outcome = judge_row(number, row, writing, sizes)
+            outcome, conversation = judge_row(number, row, writing, sizes, sampler)
             if isinstance(outcome, Skipped):
                 index.skipped.append(outcome)
             else:
                 index.rows.append(outcome)
-                assert row.conversation is not None
-                shelf.add(row.conversation)
+                assert conversation is not None
+                shelf.add(conversation)
             if count % 100 == 0:
                 progress(name, count)
         progress(name, count)
@@ -185,24 +202,25 @@ def _build(
 
 
 def judge_row(
-    source: int, row: Row, writing: Writing, sizes: dict[str, tuple[int, int]]
-) -> IndexRow | Skipped:
-    """Whether a row can be used, and how long it is.
+    source: int, row: Row, writing: Writing, sizes: dict[str, tuple[int, int]], sampler: FrameSampler
+) -> tuple[IndexRow | Skipped, Conversation | None]:
+    """Whether a row can be used and how long it is, and its conversation with frames in the place of videos.
 
-    source: the number of its source. sizes: remembers pictures that many rows show.
+    source: the number of its source. `sizes` and `sampler` remember pictures and videos that many rows show.
     """
     conversation = row.conversation
     name = "" if conversation is None else str(conversation.id)
 
-    def skipped(kind: str, reason: str) -> Skipped:
-        return Skipped(source, row.position, name, kind, reason)
+    def skipped(kind: str, reason: str) -> tuple[Skipped, None]:
+        return Skipped(source, row.position, name, kind, reason), None
 
     if conversation is None:
         return skipped("row", row.problem or "the row holds no conversation")
     try:
+        conversation, sampled = sampler.expand(conversation)
         for image in conversation.images:
             if image not in sizes:
-                sizes[image] = picture_size(image)
+                sizes[image] = named_size(image)
         ways = writing.encode_orders(conversation, [sizes[image] for image in conversation.images])
     except PictureError as error:
         return skipped("picture", str(error))
@@ -213,19 +231,23 @@ def judge_row(
     supervised = min(sum(label >= 0 for label in way.labels[1:]) for way in ways)
     if not supervised:
         return skipped("nothing to learn", "no token of it is supervised: it has no answer")
-    return IndexRow(
+    used = IndexRow(
         source=source,
         position=row.position,
         id=name,
         length=max(len(way.ids) for way in ways),
         supervised=supervised,
-        pictures=len(conversation.images),
+        pictures=len(conversation.images) - sampled.frames,
         turns_dropped=max(way.turns_dropped for way in ways),
         note=row.note,
+        videos=sampled.videos,
+        frames=sampled.frames,
+        frames_found=sampled.found,
     )
+    return used, conversation
 
 
-def _shelve(index: Index, sources: Sequence[DataSource]) -> Shelf:
+def _shelve(index: Index, sources: Sequence[DataSource], sampler: FrameSampler) -> Shelf:
     """The conversations of an index that was kept, read again from files whose bytes are the same."""
     shelf = Shelf()
     for number, source in enumerate(sources):
@@ -233,7 +255,7 @@ def _shelve(index: Index, sources: Sequence[DataSource]) -> Shelf:
         for row in read_rows(source):
             if row.position in used:
                 assert row.conversation is not None
-                shelf.add(row.conversation)
+                shelf.add(sampler.expand(row.conversation)[0])
     return shelf
 
 

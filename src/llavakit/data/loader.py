@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from llavakit.conversation.tokenize import Encoded
@@ -27,8 +26,8 @@ from llavakit.data.plan import PlannedPack, mix64
 from llavakit.data.shelf import Shelf
 from llavakit.data.writing import Writing
 from llavakit.errors import LlavakitError
-from llavakit.images.geometry import layout
-from llavakit.images.pixels import PictureError, open_picture, to_tiles
+from llavakit.images.frames import open_pictures
+from llavakit.images.pixels import PictureError, to_tiles
 from llavakit.images.spec import PixelSpec
 from llavakit.model.packed import Pack, Tiled, pack_conversations
 
@@ -110,20 +109,23 @@ class PackDataset(Dataset[LoadedPack]):
     def _sample(self, sample: int, epoch: int, name: str) -> tuple[Encoded, list[Tiled]]:
         """One conversation, written, and the tiles of its pictures in the order in which they stand in it."""
         row, conversation = self.index.rows[sample], self.shelf[sample]
-        pictures = [open_picture(image) for image in conversation.images]
-        draw = mix64(self.seed, epoch, sample, 3)
-        encoded = self.writing.encode(conversation, [picture.size for picture in pictures], draw)
+        pictures = open_pictures(conversation.images)
+        sizes = [picture.size for picture in pictures]
+        encoded = self.writing.encode(conversation, sizes, mix64(self.seed, epoch, sample, 3))
         if len(encoded.ids) > row.length:
             raise LlavakitError(
                 f"{name} takes {len(encoded.ids)} tokens and took {row.length} when it was indexed: "
                 "a picture changed since; start the run again in a new folder"
             )
-        return encoded, [self._tiled(pictures[span.index], len(pictures)) for span in encoded.images]
-
-    def _tiled(self, picture: Image.Image, pictures: int) -> Tiled:
-        policy, geometry = self.writing.image_policy, self.writing.geometry
-        shape = layout(policy, geometry, *picture.size, pictures)
-        return Tiled(to_tiles(picture, policy, self.pixels, pictures), shape)
+        shapes = self.writing.layouts(conversation, sizes)
+        shown = sum(shape.pooled is None for shape in shapes)
+        tiles = []
+        for span in encoded.images:
+            picture, shape = pictures[span.index], shapes[span.index]
+            frame = shape.pooled is not None
+            tiles_NCHW = to_tiles(picture, self.writing.image_policy, self.pixels, shown, frame=frame)
+            tiles.append(Tiled(tiles_NCHW, shape))
+        return encoded, tiles
 
 
 def load_packs(

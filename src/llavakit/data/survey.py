@@ -14,6 +14,7 @@ from pathlib import Path
 
 from llavakit.data.index import IndexRow, Progress, judge_row, read_rows, source_names
 from llavakit.data.readers.llava import Row
+from llavakit.data.videos import FrameSampler
 from llavakit.data.writing import Writing
 from llavakit.recipe import DataSource
 
@@ -63,9 +64,10 @@ def survey(
     used: list[IndexRow] = []
     shares: list[float] = []
     sizes: dict[str, tuple[int, int]] = {}
+    sampler = FrameSampler(writing.image_policy.frames)
     for number, (source, name) in enumerate(zip(sources, source_names(sources), strict=True)):
         drawn, count = _draw(source, name, sample, progress)
-        outcomes = [judge_row(number, row, writing, sizes) for row in drawn]
+        outcomes = [judge_row(number, row, writing, sizes, sampler)[0] for row in drawn]
         good = [one for one in outcomes if isinstance(one, IndexRow)]
         rows, judged = rows + count, judged + len(drawn)
         used += good

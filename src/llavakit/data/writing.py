@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from llavakit.conversation.record import Conversation
+from llavakit.conversation.record import Conversation, frame_of
 from llavakit.conversation.templates import Template, arrange_pictures, get_template
 from llavakit.conversation.tokenize import Encoded, encode
-from llavakit.images.geometry import Grid, ImagePolicy, TowerGeometry, token_count
+from llavakit.images.geometry import Grid, ImagePolicy, Layout, TowerGeometry, frame_layout, layout
 from llavakit.recipe import Stage
 
 
@@ -66,8 +66,19 @@ class Writing:
                 break
         return [self._encode_arranged(one, sizes) for one in arranged]
 
+    def layouts(self, conversation: Conversation, sizes: Sequence[tuple[int, int]]) -> list[Layout]:
+        """What becomes of each of a conversation's pictures; frames of a video are pooled and count as no picture."""
+        frames = [frame_of(name) is not None for name in conversation.images]
+        pictures = frames.count(False)
+        return [
+            frame_layout(self.image_policy, self.geometry)
+            if frame
+            else layout(self.image_policy, self.geometry, *size, pictures)
+            for frame, size in zip(frames, sizes, strict=True)
+        ]
+
     def _encode_arranged(self, conversation: Conversation, sizes: Sequence[tuple[int, int]]) -> Encoded:
-        lengths = [token_count(self.image_policy, self.geometry, *size, len(sizes)) for size in sizes]
+        lengths = [one.tokens for one in self.layouts(conversation, sizes)]
         return encode(
             conversation, self.template, self.tokenizer, lengths, max_length=self.max_length, prompt=False
         )
@@ -88,7 +99,17 @@ def image_policy(stage: Stage) -> ImagePolicy:
     """The stage's image policy as the geometry room knows it."""
     tiled = stage.anyres
     grids = tuple(Grid(*grid) for grid in tiled.grids)
-    return ImagePolicy(stage.image_policy, grids, tiled.merge, tiled.max_tiles, tiled.several)
+    video = stage.video
+    return ImagePolicy(
+        stage.image_policy,
+        grids,
+        tiled.merge,
+        tiled.max_tiles,
+        tiled.several,
+        video.frames,
+        video.pool,
+        video.pooling,
+    )
 
 
 # With two orders that are equally likely, the chance that sixteen draws show only one is 2 ** -15, and the draws are

@@ -18,6 +18,7 @@ from llavakit.errors import LlavakitError
 
 POLICIES = ("square", "pad", "anyres")
 MERGES = ("flat", "spatial", "spatial_unpad")
+POOLINGS = ("average", "bilinear")
 
 
 class Grid(NamedTuple):
@@ -95,7 +96,9 @@ class ImagePolicy:
 
     name: `square`, `pad` or `anyres`; the rest is read under `anyres` alone. grids: the pinpoints, in tiles, in the
     order that settles ties. merge: how the features of the tiles become one sequence. max_tiles: the N of
-    `anyres_max_N`. several: what is done where a conversation has more than one picture, `pad` or `anyres`.
+    `anyres_max_N`. several: what is done where a conversation has more than one picture, `pad` or `anyres`. frames:
+    the most that are shown of a video. pool: how many features a side of a frame become one. pooling: `average`, or
+    `bilinear`, which also fits where `pool` does not divide the side (both LLaVA-NeXT's, bilinear its default).
     """
 
     name: str = "pad"
@@ -103,6 +106,9 @@ class ImagePolicy:
     merge: str = "spatial_unpad"
     max_tiles: int | None = None
     several: str = "pad"
+    frames: int = 8
+    pool: int = 2
+    pooling: str = "average"
 
     def __post_init__(self) -> None:
         check_policy(self.name)
@@ -115,6 +121,11 @@ class ImagePolicy:
         if self.max_tiles is not None and (self.max_tiles < 1 or self.merge != "spatial_unpad"):
             raise LlavakitError(
                 f"max_tiles is {self.max_tiles} with merge {self.merge}; expected at least 1, with spatial_unpad"
+            )
+        if self.frames < 1 or self.pool < 1 or self.pooling not in POOLINGS:
+            raise LlavakitError(
+                f"video frames {self.frames}, pool {self.pool}, pooling {self.pooling!r}; expected at least one frame, "
+                f"a pool of at least 1, and pooling {' or '.join(POOLINGS)}"
             )
 
     @property
@@ -134,7 +145,8 @@ class Layout:
     tiles: how many, the whole picture first. grid: how the others stand, None for the whole alone. rows, columns: the
     first and one past the last of the stitched features that are kept (all of them without unpadding). resized:
     (rows, columns) to which the kept features are scaled, None where they stay. newline: a newline's row ends every
-    row of the stitched features, or the whole picture's where there is no grid. tokens: positions in all.
+    row of the stitched features, or the whole picture's where there is no grid. pooled: set for a frame of a video
+    alone: how its features are pooled to a square of `tokens`. tokens: positions in all.
     """
 
     tiles: int
@@ -144,10 +156,30 @@ class Layout:
     columns: tuple[int, int] = (0, 0)
     resized: tuple[int, int] | None = None
     newline: bool = False
+    pooled: str | None = None
+
+
+def frame_layout(policy: ImagePolicy, tower: TowerGeometry) -> Layout:
+    """The layout of a frame of a video, whatever its size: one tile, its features pooled, without a newline.
+
+    Raises LlavakitError where the tower's features of a tile cannot be pooled so.
+    """
+    if tower.extra_tokens:
+        raise LlavakitError(
+            f"a frame of a video is pooled in a plane, where {tower.extra_tokens} extra tokens a tile have no place; "
+            "use vision_feature_select `patch`"
+        )
+    if policy.pooling == "average" and tower.side % policy.pool:
+        raise LlavakitError(
+            f"a frame of a video has {tower.side} features a side, which is no multiple of its pool of {policy.pool}; "
+            "use pooling bilinear, or a pool that divides them"
+        )
+    side = -(-tower.side // policy.pool)
+    return Layout(1, side * side, pooled=policy.pooling)
 
 
 def layout(policy: ImagePolicy, tower: TowerGeometry, width: int, height: int, pictures: int = 1) -> Layout:
-    """The layout of a picture of this size in a conversation of so many pictures.
+    """The layout of a picture of this size in a conversation of so many pictures (frames of videos not counted).
 
     Under `anyres` as the original does it: the features of the whole picture, squeezed into one tile; then those of
     its tiles, stitched, without the rows or columns that are padding alone. Raises LlavakitError for an impossible

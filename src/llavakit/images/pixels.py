@@ -8,7 +8,7 @@ What opening means:
 - Transparency is composited on white, the page on which a person would see the picture.
 - 16-bit greys keep their range: 65535 is white. 32-bit integers beyond it and floating-point pixels are refused, for
   nothing says which of their values is white.
-- Of an animation, the first frame is the picture.
+- Of an animation, the first frame is the picture; `frames` opens the others.
 - Only formats that PIL decodes itself are opened; none that would start another program.
 
 N tiles, C channels, H W pixels.
@@ -43,7 +43,18 @@ from llavakit.images.spec import PixelSpec
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["FORMATS", "MAX_PIXELS", "PictureError", "PixelSpec", "open_picture", "picture_size", "to_tiles"]
+__all__ = [
+    "FORMATS",
+    "MAX_PIXELS",
+    "PictureError",
+    "PixelSpec",
+    "open_picture",
+    "opened",
+    "picture_size",
+    "shown_size",
+    "to_tiles",
+    "upright",
+]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "TGA")
 
@@ -97,9 +108,8 @@ def picture_size(source: Source) -> tuple[int, int]:
     Raises PictureError for everything that a header can show: a missing or empty file, something that is no picture,
     one of too many pixels.
     """
-    with _opened(source) as image:
-        width, height = image.size
-        return (height, width) if _orientation(image) >= 5 else (width, height)
+    with opened(source) as image:
+        return shown_size(image)
 
 
 def open_picture(source: Source) -> Image.Image:
@@ -107,16 +117,29 @@ def open_picture(source: Source) -> Image.Image:
 
     Raises PictureError when the picture is missing, empty, truncated, damaged, no picture, or too large.
     """
-    with _opened(source) as image:
-        turn = _TURNS.get(_orientation(image))
-        image.load()
-        picture = _rgb(image, _name(source))
-        if turn is not None:
-            picture = picture.transpose(turn)
-        return picture.copy() if picture is image else picture
+    with opened(source) as image:
+        return upright(image, _name(source))
 
 
-def to_tiles(image: Image.Image, policy: ImagePolicy, spec: PixelSpec, pictures: int = 1) -> torch.Tensor:
+def shown_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) of an open PIL image when it stands upright; its pixels are not decoded."""
+    width, height = image.size
+    return (height, width) if _orientation(image) >= 5 else (width, height)
+
+
+def upright(image: Image.Image, name: str) -> Image.Image:
+    """An open PIL image in RGB, upright and wholly decoded, as a picture of its own; called `name` in messages."""
+    turn = _TURNS.get(_orientation(image))
+    image.load()
+    picture = _rgb(image, name)
+    if turn is not None:
+        picture = picture.transpose(turn)
+    return picture.copy() if picture is image else picture
+
+
+def to_tiles(
+    image: Image.Image, policy: ImagePolicy, spec: PixelSpec, pictures: int = 1, *, frame: bool = False
+) -> torch.Tensor:
     """Makes the tiles of an RGB picture: float32 NCHW, normalised, N as `geometry.layout` says.
 
     square: the tower's own processor. With `spec.crop`, the shorter side is scaled to `spec.shortest_edge` and the
@@ -127,12 +150,16 @@ def to_tiles(image: Image.Image, policy: ImagePolicy, spec: PixelSpec, pictures:
     anyres: the picture squeezed to one tile; then the picture scaled to fit into its grid, set in the middle on
     black, and cut into the grid's tiles, row by row (LLaVA v1.6).
 
-    pictures: how many the conversation has, on which it may depend whether `anyres` cuts tiles.
+    pictures: how many the conversation has, on which it may depend whether `anyres` cuts tiles. frame: the picture is
+    a frame of a video, which is padded to one tile under any policy.
     """
     import torch
 
     table = spec.table()
-    tiles = _tiled(image, policy, spec) if policy.tiling(pictures) else [_whole(image, policy.name, spec)]
+    if frame:
+        tiles = [_padded(image, spec)]
+    else:
+        tiles = _tiled(image, policy, spec) if policy.tiling(pictures) else [_whole(image, policy.name, spec)]
     tiles_NCHW = np.empty((len(tiles), 3, spec.image_size, spec.image_size), dtype=np.float32)
     for number, tile in enumerate(tiles):
         pixels_HWC = np.asarray(tile)
@@ -187,7 +214,7 @@ def _padded(image: Image.Image, spec: PixelSpec) -> Image.Image:
 
 
 @contextmanager
-def _opened(source: Source) -> Iterator[Image.Image]:
+def opened(source: Source) -> Iterator[Image.Image]:
     """The picture, its header read; what PIL raises while it is used becomes a PictureError."""
     name = _name(source)
     try:

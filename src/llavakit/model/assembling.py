@@ -20,6 +20,7 @@ from transformers import GenerationConfig, PretrainedConfig
 
 from llavakit.checkpoints.files import CheckpointError
 from llavakit.images.spec import PixelSpec
+from llavakit.model.arrange import Newline
 from llavakit.model.language import prepare_language_model, token_embedding
 from llavakit.model.projectors import build_projector, reduced_side
 from llavakit.model.sources import loading
@@ -80,7 +81,6 @@ def _newline(
     dtype: torch.dtype | None,
 ) -> Any:
     """The newline's row; fresh where a checkpoint that never used one holds none."""
-    from llavakit.model.llava import Newline
 
     if state or settings.image_policy.newline:
         return filled(Newline(embedding.embedding_dim), state, "newline", where, dtype)

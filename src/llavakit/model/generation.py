@@ -23,7 +23,7 @@ from transformers import DynamicCache
 
 from llavakit.conversation.tokenize import IMAGE_TOKEN_ID, Encoded
 from llavakit.errors import LlavakitError
-from llavakit.model.packed import Tiled
+from llavakit.model.packed import Tiled, count_pictures
 from llavakit.model.reuse import PictureFeatures, PromptHeads, feed
 from llavakit.model.sampling import Sampling
 from llavakit.model.stops import Stopping
@@ -227,7 +227,7 @@ def _check(model: Llava, place: int, request: Request, max_new_tokens: int) -> N
         shape = (
             picture.layout
             if isinstance(picture, Tiled)
-            else model.image_layout(*picture.size, len(request.pictures))
+            else model.image_layout(*picture.size, count_pictures(request.pictures))
         )
         if span.length != shape.tokens:
             raise LlavakitError(

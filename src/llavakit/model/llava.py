@@ -29,13 +29,14 @@ from llavakit.errors import LlavakitError
 from llavakit.images.geometry import ImagePolicy, Layout, TowerGeometry, layout
 from llavakit.images.spec import PixelSpec
 from llavakit.model.adapters import load_adapter, merge_adapters
-from llavakit.model.arrange import arrange
+from llavakit.model.arrange import Newline, arrange
 from llavakit.model.fused import FusedTowers, load_fused
 from llavakit.model.language import apply_head, load_language_model, token_embedding
 from llavakit.model.loss import chunk_size, chunked_cross_entropy
 from llavakit.model.opening import load
 from llavakit.model.packed import IGNORE_INDEX, IMAGE_TOKEN_ID, Pack
 from llavakit.model.projectors import build_projector, reduced_side
+from llavakit.model.quantized import Quantized, quantize_linear_layers
 from llavakit.model.saving import save
 from llavakit.model.session import ChatSession
 from llavakit.model.sources import checkpoint_folder
@@ -65,15 +66,6 @@ class PackedLoss(NamedTuple):
 
     loss_sum: Tensor
     supervised: int
-
-
-class Newline(nn.Module):
-    """The row (D) that ends a line of features under `anyres` with `spatial_unpad`; begun as LLaVA begins it."""
-
-    def __init__(self, width: int, seed: int = 0) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(seed)
-        self.weight = nn.Parameter(torch.randn(width, generator=generator) * width**-0.5)
 
 
 class Llava(nn.Module):
@@ -221,6 +213,13 @@ class Llava(nn.Module):
         """Adds an adapter that is loaded beside the weights to them; does nothing where there is none."""
         merge_adapters(self)
 
+    def quantize_int8(self) -> Quantized:
+        """Gives the language model's linear layers weights of eight bits, one scale an output channel; for answering.
+
+        Such a model can neither be trained nor saved. Raises LlavakitError when it has been done already.
+        """
+        return quantize_linear_layers(self.language_model)
+
     @property
     def device(self) -> torch.device:
         """Where the language model's parameters are."""
@@ -342,17 +341,22 @@ class Llava(nn.Module):
         question: str,
         images: Sequence[str | Path | bytes | Image.Image] = (),
         history: Sequence[tuple[str, str]] = (),
+        *,
+        videos: Sequence[str | Path] = (),
         **sampling: Any,
     ) -> str:
-        """The answer to a question about pictures.
+        """The answer to a question about pictures and short videos.
 
-        images: files, bytes or PIL images; they stand before the first question of the conversation. history: earlier
-        questions with their answers. sampling: `max_new_tokens`, `temperature`, `top_p`, `seed`, `stop` as in
+        images: files, bytes or PIL images; they stand before the first question of the conversation. videos: files or
+        folders of frames, as in `images.frames`; they stand after the pictures. history: earlier questions with their
+        answers. sampling: `max_new_tokens`, `temperature`, `top_p`, `seed`, `stop` as in
         `generation.generate`. Raises PictureError for a picture that cannot be opened.
         """
         session = ChatSession(self, **sampling)
-        session.recall(history, images if history else ())
-        return session.ask(question, () if history else images)
+        if not history:
+            return session.ask(question, images, videos)
+        session.recall(history, images, videos)
+        return session.ask(question)
 
 
 def _open_tower(source: str | Sequence[str], **how: Any) -> tuple[Tower, PixelSpec, TowerGeometry]:

@@ -10,7 +10,7 @@ Shapes: T packed positions, N tiles, C H W channels and pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from llavakit.conversation.tokenize import IGNORE_INDEX, IMAGE_TOKEN_ID, Encoded
 from llavakit.errors import LlavakitError
 from llavakit.images.geometry import Layout
 
-__all__ = ["IGNORE_INDEX", "IMAGE_TOKEN_ID", "Pack", "Tiled", "pack_conversations"]
+__all__ = ["IGNORE_INDEX", "IMAGE_TOKEN_ID", "Pack", "Tiled", "count_pictures", "pack_conversations"]
 
 
 class Tiled(NamedTuple):
@@ -30,6 +30,11 @@ class Tiled(NamedTuple):
 
     tiles_NCHW: Tensor
     layout: Layout
+
+
+def count_pictures(shown: Iterable[object]) -> int:
+    """How many of a conversation's pictures are no frames of a video; by this number they are cut into tiles or not."""
+    return sum(not (isinstance(one, Tiled) and one.layout.pooled) for one in shown)
 
 
 @dataclass(frozen=True)

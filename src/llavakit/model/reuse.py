@@ -23,7 +23,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from llavakit.images.pixels import to_tiles
-from llavakit.model.packed import Tiled
+from llavakit.model.packed import Tiled, count_pictures
 
 if TYPE_CHECKING:
     from llavakit.model.llava import Llava
@@ -83,7 +83,7 @@ class PictureFeatures:
     @torch.no_grad()
     def __call__(self, conversations: Sequence[Sequence[Image_]]) -> list[Tensor]:
         """The rows (positions, D) of every picture of every conversation, in order."""
-        shown = [(picture, len(some)) for some in conversations for picture in some]
+        shown = [(picture, count_pictures(some)) for some in conversations for picture in some]
         wanted = {self.key(*one): one for one in shown}
         found = {key: kept[0] for key in wanted if (kept := self._shelf.get(key)) is not None}
         fresh = {key: self._tiled(*one) for key, one in wanted.items() if key not in found}
@@ -146,7 +146,7 @@ class PromptHeads:
         if not heads[0]:
             return DynamicCache()
         keys = [
-            (tuple(ids), tuple(self.features.key(picture, len(mine)) for picture in mine))
+            (tuple(ids), tuple(self.features.key(picture, count_pictures(mine)) for picture in mine))
             for ids, mine in zip(heads, pictures, strict=True)
         ]
         states = {key: kept for key in dict.fromkeys(keys) if (kept := self._shelf.get(key)) is not None}

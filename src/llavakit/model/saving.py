@@ -25,6 +25,7 @@ from llavakit.errors import LlavakitError
 from llavakit.model.adapters import has_adapters
 from llavakit.model.fused import FusedTowers
 from llavakit.model.language import head_is_plain
+from llavakit.model.quantized import is_quantized
 from llavakit.model.stops import stop_ids
 from llavakit.model.towers import prefix_tokens
 
@@ -35,7 +36,15 @@ _FORMAT = 1
 
 
 def save(model: Llava, folder: str | Path, dtype: torch.dtype | None = None) -> None:
-    """Writes the model as a folder, whole or not at all. dtype: of the saved weights; as they are when None."""
+    """Writes the model as a folder, whole or not at all. dtype: of the saved weights; as they are when None.
+
+    Raises LlavakitError for a model with int8 weights, and for one with adapters that are not merged.
+    """
+    if is_quantized(model.language_model):
+        raise LlavakitError(
+            f"{folder}: a language model with int8 weights is not saved, because what was rounded is lost; save the "
+            "model before it is quantized"
+        )
     if has_adapters(model):
         raise LlavakitError(
             f"{folder}: the model holds adapters that are not merged; call merge_adapter first"

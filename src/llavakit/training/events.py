@@ -42,6 +42,9 @@ class StageStarted:
     samples: int
     skipped: int
     cut: int
+    videos: int
+    frames: int
+    frames_found: int
     packs: int
     fill: float
     parameters: dict[str, int]

@@ -142,6 +142,13 @@ def _left_out(stage: dict[str, Any], records: Sequence[Record]) -> Html:
             f"limit, {len(steps)} samples left out of their packs because a picture could not be decoded."
         )
     ]
+    if stage["videos"]["videos"]:
+        shown = stage["videos"]
+        parts.append(
+            paragraph(
+                f"Of its {shown['videos']} videos, {shown['frames']} of {shown['found']} frames are shown."
+            )
+        )
     if stage["skipped"]:
         kinds = ", ".join(f"{kind} {count}" for kind, count in stage["skipped_by_kind"].items())
         rows = [[row["row"], row["kind"], row["reason"]] for row in stage["skipped_rows"]]

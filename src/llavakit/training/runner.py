@@ -309,6 +309,7 @@ class _Course:
         self.folder.keep()
 
     def _say_started(self, model: Llava, prepared: PreparedStage, done: int) -> None:
+        videos = prepared.index.sampled
         self.listener(
             StageStarted(
                 number=prepared.number,
@@ -318,6 +319,9 @@ class _Course:
                 samples=len(prepared.index.rows),
                 skipped=len(prepared.index.skipped),
                 cut=len(prepared.index.cut),
+                videos=videos.videos,
+                frames=videos.frames,
+                frames_found=videos.found,
                 packs=len(prepared.plan.packs),
                 fill=prepared.summary["fill"],
                 parameters=trained_sizes(model, prepared.stage),

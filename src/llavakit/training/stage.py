@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from llavakit.conversation.record import Conversation, Text
+from llavakit.conversation.record import Conversation, Text, file_of
 from llavakit.data.index import Index, Progress, open_index, refuse_mostly_bad
 from llavakit.data.loader import PackDataset
 from llavakit.data.plan import PlannedPack, StagePlan, mix64, plan_epoch, plan_stage
@@ -154,6 +154,7 @@ def _counts(index: Index) -> dict[str, Any]:
         "skipped_rows": [
             {"row": index.name(row), "kind": row.kind, "reason": row.reason} for row in index.skipped[:LISTED]
         ],
+        "videos": asdict(index.sampled),
         "cut": len(index.cut),
         "cut_rows": [
             {"row": index.name(row), "exchanges_dropped": row.turns_dropped} for row in index.cut[:LISTED]
@@ -180,4 +181,5 @@ def _shown_one(name: str, conversation: Conversation) -> dict[str, Any]:
         }
         for turn in conversation.turns
     ]
-    return {"name": name, "images": list(conversation.images), "turns": said[:8]}
+    files = list(dict.fromkeys(map(file_of, conversation.images)))  # a video once, not once a frame
+    return {"name": name, "images": files, "turns": said[:8]}
