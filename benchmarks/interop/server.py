@@ -108,7 +108,7 @@ def free_port() -> int:
 
 @contextmanager
 def serving(
-    command: Sequence[str | Path], settings: Mapping[str, str], model: str, port: int, limit: float
+    command: Sequence[str], settings: Mapping[str, str], model: str, port: int, limit: float
 ) -> Iterator[Server]:
     """Starts a server, waits until it is healthy, and stops it whatever happens.
 

@@ -39,7 +39,15 @@ def main() -> int:
     @contextmanager
     def start(model: Path) -> Iterator[server.Server]:
         port = server.free_port()
-        command = [python.with_name("transformers"), "serve", model, "--device", "cpu", "--dtype", "float32"]
+        command = [
+            str(python.with_name("transformers")),
+            "serve",
+            str(model),
+            "--device",
+            "cpu",
+            "--dtype",
+            "float32",
+        ]
         command += ["--host", server.HOST, "--port", str(port)]
         with server.serving(command, {}, str(model), port, START_LIMIT) as up:
             yield up

@@ -82,7 +82,15 @@ def main() -> int:
     @contextmanager
     def start(model: Path) -> Iterator[server.Server]:
         port = server.free_port()
-        command = [python.with_name("vllm"), "serve", model, "--dtype", "float32", "--max-model-len", "512"]
+        command = [
+            str(python.with_name("vllm")),
+            "serve",
+            str(model),
+            "--dtype",
+            "float32",
+            "--max-model-len",
+            "512",
+        ]
         command += ["--enforce-eager", "--max-num-seqs", "2", "--host", server.HOST, "--port", str(port)]
         with tempfile.TemporaryDirectory() as beside, tempfile.TemporaryDirectory() as cache:
             settings = {
