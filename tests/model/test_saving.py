@@ -298,3 +298,12 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path):
 
 def test_picture_positions_are_those_of_the_geometry(parts):
     assert compose(parts, "clip", "llama").image_length(640, 480) == PATCHES
+
+
+def test_settings_of_another_format_are_told_apart_from_damaged_ones(parts, tmp_path):
+    compose(parts, "clip", "llama").save_pretrained(tmp_path / "saved")
+    config = json.loads((tmp_path / "saved" / "config.json").read_text())
+    config["llavakit"]["format"] = 1
+    (tmp_path / "saved" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(LlavakitError, match="is of format 1, this version reads 2; delete the key"):
+        Llava.from_pretrained(tmp_path / "saved")

@@ -31,6 +31,7 @@ from llavakit.images.spec import PixelSpec
 from llavakit.model.assembling import assemble, build
 from llavakit.model.fused import FusedTowers
 from llavakit.model.opening_original import load_original
+from llavakit.model.saving import FORMAT
 from llavakit.model.sources import checkpoint_folder, loading
 from llavakit.model.towers import (
     check_feature_layers,
@@ -97,6 +98,12 @@ def _load_whole(
         settings, pixels = _foreign(config, path, vision_configs[0], text_config, tokenizer)
         rows = None
     else:
+        found = mine.get("format") if isinstance(mine, dict) else None
+        if found != FORMAT:
+            raise CheckpointError(
+                f"{where}: the llavakit part of config.json is of format {found}, this version reads "
+                f"{FORMAT}; delete the key `llavakit` to open the folder as one of stock transformers"
+            )
         try:
             names = [field.name for field in dataclasses.fields(LlavaSettings)]
             settings = _settings({name: mine[name] for name in names})

@@ -32,7 +32,7 @@ from llavakit.model.towers import prefix_tokens
 if TYPE_CHECKING:
     from llavakit.model.llava import Llava
 
-_FORMAT = 1
+FORMAT = 2  # of what stands under the key `llavakit` of config.json
 
 
 def save(model: Llava, folder: str | Path, dtype: torch.dtype | None = None) -> None:
@@ -143,7 +143,7 @@ def part_states(model: Llava, dtype: torch.dtype | None) -> hf.Parts:
 
 def _settings(model: Llava) -> dict[str, Any]:
     return {
-        "format": _FORMAT,
+        "format": FORMAT,
         **dataclasses.asdict(model.settings),
         "pixels": dataclasses.asdict(model.pixels),
         "vocabulary": model.vocabulary,
