@@ -17,23 +17,64 @@ from typing import Any
 
 from llavakit.errors import LlavakitError
 
+Corners = tuple[float, float, float, float]
+"""Left, top, right, bottom, in fractions of the picture."""
+
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A category and its corners (left, top, right, bottom) in fractions of the picture."""
+    """A category and its corners. crowd: the box stands for several that were not told apart, so it is not counted."""
 
     category: str
-    corners: tuple[float, float, float, float]
+    corners: Corners
+    crowd: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A part of the picture and a phrase about it, as Visual Genome has them."""
+
+    phrase: str
+    corners: Corners
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word that is written in the picture, and where it stands."""
+
+    text: str
+    corners: Corners | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """Two of the picture's boxes, by their places in the list, and what holds between them: `riding`, `left of`."""
+
+    subject: int
+    predicate: str
+    object: int
 
 
 @dataclass(frozen=True, slots=True)
 class Annotated:
-    """A picture's file name with the captions and boxes that people gave it."""
+    """A picture's file name with what people said of it.
 
-    id: int
+    width, height: pixels, 0 where they are not known. source: the data set, such as `coco`. licence: its name, as the
+    data set tells it; "" where it does not.
+    """
+
+    id: int | str
     image: str
     captions: tuple[str, ...]
     boxes: tuple[Box, ...]
+    regions: tuple[Region, ...] = ()
+    words: tuple[Word, ...] = ()
+    relations: tuple[Relation, ...] = ()
+    width: int = 0
+    height: int = 0
+    source: str = ""
+    licence: str = ""
+    licence_url: str = ""
 
 
 def symbols(picture: Annotated) -> str:

@@ -1,6 +1,6 @@
 """What answering gains: weights of eight bits, a chat that keeps what it has read, and many answers at a time.
 
-    OMP_NUM_THREADS=1 python benchmarks/generation.py
+    OMP_NUM_THREADS=1 python benchmarks/answering.py
 
 A random LLaVA of a CPU's size (Llama 512 wide, 12 layers, 32,768 tokens, tied; a CLIP of 384 x 12 with 144 features a
 picture) answers greedily. Each number is set against a peer from the same run: int8 against float32, the first token of
@@ -171,7 +171,7 @@ def main() -> None:
         "batch_seconds": {"one_by_one": round(alone, 2), "together": round(together, 2)},
         "one_by_one_over_together": round(alone / together, 2),
     }
-    write_result("generation", result)
+    write_result("answering", result)
 
 
 if __name__ == "__main__":
