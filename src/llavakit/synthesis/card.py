@@ -34,8 +34,8 @@ def card(name: str, done: Exported, gates: Mapping[str, Any]) -> str:
         "Visual instruction data written by a teacher that was told of each picture, and sorted by gates that gave a "
         "reason for whatever they kept out.",
         f"{done.kept:,} samples about {len(done.pictures):,} pictures: {done.exchanges:,} questions, {done.words:,} "
-        f"words of answers. {done.rejected:,} of {total:,} replies ({share}) were rejected. Replies came {_span(when)}; "
-        f"they cost {done.cost:.4f} in the currency of the price list.",
+        f"words of answers. {done.rejected:,} of {total:,} replies ({share}) were rejected. Replies came "
+        f"{_span(when)}; they cost {done.cost:.4f} in the currency of the price list.",
         _listed("Kinds", ("kind", "samples"), done.kinds),
         _listed("Teachers", ("model, as the endpoint named it", "replies"), done.teachers),
         _listed("Prompts", ("prompt, version and hash", "replies"), done.prompts),
