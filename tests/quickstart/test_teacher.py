@@ -8,10 +8,9 @@ import pytest
 
 from llavakit.errors import LlavakitError
 from llavakit.quickstart.scenes import PICTURE_SIZE, captions, scenes
-from llavakit.quickstart.teacher import RuleTeacher, understand
+from llavakit.quickstart.teacher import RuleTeacher, rule_kinds, understand
 from llavakit.synthesis.context import Annotated, Box, symbols
 from llavakit.synthesis.generate import generate
-from llavakit.synthesis.kinds import KINDS
 from llavakit.synthesis.teacher import Message, TeacherRequest
 
 
@@ -33,7 +32,7 @@ def test_captions_and_boxes_give_back_the_scene() -> None:
 
 def test_every_kind_becomes_conversations_about_the_picture() -> None:
     pictures = [annotated(number, scene, rng) for number, (scene, rng) in enumerate(scenes("kinds", 40))]
-    made = generate(pictures, list(KINDS.values()), RuleTeacher(), seed=3)
+    made = generate(pictures, rule_kinds(), RuleTeacher(), seed=3)
     kinds = [conversation.meta["kind"] for conversation in made.conversations]
     assert kinds.count("conversation") == kinds.count("detail") == 40
     assert {rejected.kind for rejected in made.rejected} <= {
@@ -41,7 +40,7 @@ def test_every_kind_becomes_conversations_about_the_picture() -> None:
     }  # scenes of one thing leave nothing to compare
     for conversation in made.conversations:
         conversation.check()
-    again = generate(pictures, list(KINDS.values()), RuleTeacher(), seed=3, concurrency=1)
+    again = generate(pictures, rule_kinds(), RuleTeacher(), seed=3, concurrency=1)
     assert again.conversations == made.conversations
 
 

@@ -16,8 +16,8 @@ from llavakit.synthesis.candidate import Candidate, Verdict
 from llavakit.synthesis.card import card
 from llavakit.synthesis.context import Annotated
 from llavakit.synthesis.export import REJECTED, export
-from llavakit.synthesis.generate import conversation
 from llavakit.synthesis.sample import Sample
+from llavakit.synthesis.tasks import conversation
 
 REJECT = Verdict("leak/1", "reject", "names the caption", "the caption says")
 NOTE = Verdict("length/1", "note", "short", "Yes.")
@@ -31,7 +31,7 @@ def sample(number: int, *verdicts: Verdict, exchanges: int = 1) -> Sample:
         candidate = Candidate(
             candidate.id, "conversation", picture, (), "nonsense", unreadable="no block begins with Question:"
         )
-    made = conversation(candidate.id, picture.image, spoken, {}) if spoken else None
+    made = conversation(candidate, {}) if spoken else None
     provenance = {
         "source": {"dataset": "coco", "licence": "CC BY 2.0", "licence_url": "https://x.org/by"},
         "teacher": {"asked": "m", "returned": "m-2"},

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import random
-
-import pytest
 
 from llavakit.conversation.record import Picture, Text
 from llavakit.synthesis.context import Annotated
-from llavakit.synthesis.generate import caption_pairs, generate
-from llavakit.synthesis.kinds import KINDS, Unreadable, read_dialogue
+from llavakit.synthesis.generate import generate
+from llavakit.synthesis.kinds import open_kinds
+from llavakit.synthesis.tasks import caption_pairs
 from llavakit.synthesis.teacher import TeacherReply, TeacherRequest
 
 PICTURES = [Annotated(number, f"{number}.png", (f"Caption {number}.", "Another."), ()) for number in range(5)]
@@ -39,7 +37,7 @@ def test_good_replies_become_conversations_and_bad_ones_are_kept_with_their_reas
         "Caption 3": TeacherReply("Question:\nWhat?\n===\nAnswer:\n\n===", "m"),
         "Caption 4": TeacherReply("", "m"),
     })  # fmt: skip
-    made = generate(PICTURES, [KINDS["conversation"]], teacher)
+    made = generate(PICTURES, open_kinds(["conversation"]), teacher)
     [kept] = made.conversations
     assert kept.images == ("0.png",) and kept.turns[0].parts == (Picture(0), Text("\nWhat is it?"))
     assert [turn.role for turn in kept.turns] == ["user", "assistant"] * 2
@@ -48,21 +46,6 @@ def test_good_replies_become_conversations_and_bad_ones_are_kept_with_their_reas
     ]
     assert "cut (length)" in made.rejected[1].reason
     assert teacher.asked == 5
-
-
-@pytest.mark.parametrize(
-    "reply", ["Answer:\nA\n===\nQuestion:\nB\n===", "Question:\nA\n===", "===", "Question: A\n==="]
-)
-def test_a_dialogue_out_of_form_is_unreadable(reply: str) -> None:
-    with pytest.raises(Unreadable):
-        read_dialogue(reply)
-
-
-def test_a_description_gets_a_question_from_the_list() -> None:
-    [(question, answer)] = KINDS["detail"].read(" A long description. ", random.Random(0))
-    assert answer == "A long description." and question.endswith((".", "?"))
-    with pytest.raises(Unreadable, match="empty"):
-        KINDS["detail"].read("  ", random.Random(0))
 
 
 def test_caption_pairs_answer_with_a_caption_of_the_picture() -> None:

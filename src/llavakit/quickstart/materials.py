@@ -20,10 +20,11 @@ from llavakit.data.readers.llava import write_llava
 from llavakit.evaluation.exam import Question
 from llavakit.quickstart import questions
 from llavakit.quickstart.scenes import COLOURS, NAMES, NUMBERS, PICTURE_SIZE, Scene, captions, paint, scenes
-from llavakit.quickstart.teacher import RuleTeacher
+from llavakit.quickstart.teacher import RuleTeacher, rule_kinds
 from llavakit.synthesis.context import read_coco
-from llavakit.synthesis.generate import Rejected, caption_pairs, generate
-from llavakit.synthesis.kinds import DETAIL_QUESTIONS, KINDS
+from llavakit.synthesis.generate import Rejected, generate
+from llavakit.synthesis.kinds import DETAIL_QUESTIONS
+from llavakit.synthesis.tasks import caption_pairs
 
 TASKS = {
     "presence": questions.presence,
@@ -55,7 +56,7 @@ def make_materials(folder: Path, amounts: Amounts, seed: int) -> Materials:
     for part, count in (("training", amounts.training), ("validation", amounts.validation)):
         annotate(folder, part, scenes(f"{seed}/{part}", count))
         pictures = read_coco(folder / f"captions_{part}.json", folder / f"instances_{part}.json")
-        answers = generate(pictures, list(KINDS.values()), RuleTeacher(), seed=seed)
+        answers = generate(pictures, rule_kinds(), RuleTeacher(), seed=seed)
         rejected += answers.rejected
         write_llava(answers.conversations, folder / f"instruct_{part}.json")
         pairs = caption_pairs(pictures, seed=seed, questions=DETAIL_QUESTIONS[:2])

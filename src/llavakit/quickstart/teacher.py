@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import random
 import re
+from pathlib import Path
 
 from llavakit.errors import LlavakitError
 from llavakit.quickstart.questions import REASONING, describe, dialogue
 from llavakit.quickstart.scenes import COLOURS, COLUMNS, PICTURE_SIZE, ROWS, Thing
+from llavakit.synthesis.kinds import open_kinds
+from llavakit.synthesis.prompt_folder import PromptFolder
 from llavakit.synthesis.teacher import TeacherReply, TeacherRequest
 
 TURNS = 8
@@ -30,7 +33,7 @@ class RuleTeacher:
 
     async def reply(self, request: TeacherRequest) -> TeacherReply:
         system, context = request.messages[0].content, request.messages[-1].content
-        rng = random.Random(f"{request.seed}/{system}/{context}")
+        rng = random.Random(f"{request.seed}/{system}/{_three_decimals(context)}")
         things = understand(context)
         kind = system.partition("\n")[0].removeprefix("Task: ")
         if kind == "detail":
@@ -46,6 +49,18 @@ class RuleTeacher:
                 f"The rule-based teacher was asked for {kind!r}; it writes conversation, detail and reasoning."
             )
         return TeacherReply(text, self.name)
+
+
+def rule_kinds() -> list[PromptFolder]:
+    """LLaVA's three kinds with prompts that hold no examples: rules learn nothing from them."""
+    return open_kinds(("conversation", "detail", "reasoning"), Path(__file__).parent / "prompts")
+
+
+def _three_decimals(context: str) -> str:
+    """The context with every number of a box in three decimals: what is drawn does not hang on how it is printed."""
+    return BOX.sub(
+        lambda box: f"{box[1]}: [{', '.join(f'{float(value):.3f}' for value in box[2].split(','))}]", context
+    )
 
 
 def understand(context: str) -> list[Thing]:

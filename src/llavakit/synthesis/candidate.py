@@ -18,6 +18,7 @@ class Candidate:
     id: `KIND-PICTURE`, with `-N` behind it for a further sample. exchanges: questions with their answers, empty where
     the reply could not be read; `unreadable` then says why. finish, refusal, reply: as the teacher gave them.
     instructions: what the teacher was told (system message and examples), of which nothing may come back.
+    notes: what was let pass in reading although it was not quite in form, each a short phrase that can be counted.
     """
 
     id: str
@@ -30,6 +31,7 @@ class Candidate:
     unreadable: str = ""
     instructions: str = ""
     teacher: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

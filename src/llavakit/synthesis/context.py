@@ -1,19 +1,19 @@
 """What a text-only teacher is told of a picture: its captions and its boxes, written as symbols.
 
 A picture's captions stand one a line; after an empty line come the boxes, one a line, as
-`category: [left, top, right, bottom]` in fractions of the picture with three decimals (LLaVA, section 3). They are read
-from the two files in which COCO publishes them.
+`category: [left, top, right, bottom]` in fractions of the picture with up to three decimals (LLaVA, section 3).
+`annotations` reads them.
 
-This room reads annotations. It opens no picture and knows no teacher.
+Data and its text alone: opens no file and knows no teacher.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from llavakit.errors import LlavakitError
 
@@ -77,12 +77,49 @@ class Annotated:
     licence_url: str = ""
 
 
-def symbols(picture: Annotated) -> str:
-    """The captions and boxes as the text that stands for the picture before a text-only teacher."""
-    boxes = [
-        f"{box.category}: [{', '.join(f'{value:.3f}' for value in box.corners)}]" for box in picture.boxes
+Part = Literal["captions", "boxes", "regions", "words", "relations"]
+
+
+def symbols(picture: Annotated, parts: Sequence[Part] = ("captions", "boxes")) -> str:
+    """What is known of the picture as the text that stands for it before a text-only teacher.
+
+    Captions and boxes are written as LLaVA writes them: no heading, an empty line between both, corners rounded to
+    three decimals and printed as numbers (`0.24`). The other parts follow under a heading. A part of which nothing is
+    known is left out, so the text is empty when nothing is.
+    """
+    return "\n\n".join(text for part in parts if (text := _written(picture, part)))
+
+
+def _written(picture: Annotated, part: Part) -> str:
+    if part == "captions":
+        return "\n".join(picture.captions)
+    if part == "boxes":
+        return "\n".join(f"{box.category}: {_corners_text(box.corners)}" for box in picture.boxes)
+    if part == "regions":
+        lines = [f"{region.phrase}: {_corners_text(region.corners)}" for region in picture.regions]
+        return "\n".join(["Regions:", *lines]) if lines else ""
+    if part == "words":
+        lines = [
+            f'"{word.text}"' + (f": {_corners_text(word.corners)}" if word.corners else "")
+            for word in picture.words
+        ]
+        return "\n".join(["Words in the picture:", *lines]) if lines else ""
+    lines = [
+        f"{_named(picture, one.subject)} {one.predicate} {_named(picture, one.object)}"
+        for one in picture.relations
     ]
-    return "\n".join(picture.captions) + "\n\n" + "\n".join(boxes)
+    return "\n".join(["Relations:", *lines]) if lines else ""
+
+
+def _named(picture: Annotated, number: int) -> str:
+    """A box by its category, and by its place among those of the category where there are several."""
+    category = picture.boxes[number].category
+    alike = [place for place, box in enumerate(picture.boxes) if box.category == category]
+    return category if len(alike) == 1 else f"{category} {alike.index(number) + 1}"
+
+
+def _corners_text(corners: Corners) -> str:
+    return f"[{', '.join(str(round(float(value), 3)) for value in corners)}]"
 
 
 def read_coco(captions: Path, instances: Path) -> list[Annotated]:

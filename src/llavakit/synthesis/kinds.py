@@ -1,78 +1,91 @@
-"""The three kinds of instruction data, with the prompt that asks for each and the way its reply is read.
+"""The kinds of instruction data by name, each a folder of `prompts/`, and the questions that a description answers.
 
-LLaVA's three (section 3 of the paper): a conversation of several questions, a detailed description, and one question
-that takes reasoning. A dialogue comes back as blocks of `Question:` and `Answer:` parted by lines of `===`; a
-description comes back as it is, and its question is drawn from a list.
+LLaVA's three (section 3 of the paper) are `conversation`, `detail` and `reasoning`. `brief` is stage 1's caption. The
+others train what later versions were asked: questions that assume something untrue, choices and short answers under
+LLaVA-1.5's response-format lines, regions, text that is written in the picture, and, by a teacher that sees the
+picture, dialogues and descriptions.
 """
 
 from __future__ import annotations
 
-import random
-import re
-from dataclasses import dataclass
-from importlib.resources import files
+from collections.abc import Sequence
+from pathlib import Path
 
 from llavakit.errors import LlavakitError
+from llavakit.synthesis.prompt_folder import PromptFolder, is_prompt_folder, read_prompt_folder
+
+PROMPTS = Path(__file__).parent / "prompts"
 
 DETAIL_QUESTIONS = (
     "Describe the picture in detail.",
     "Describe everything that you see.",
     "Tell me all about this picture.",
     "What does the picture show? Leave nothing out.",
+    "Write a thorough description of this image.",
+    "Go through the image and tell me what is in it and where.",
+    "I cannot see this picture. Describe it so that I can imagine it.",
+    "Give a full account of the scene.",
+    "What can be seen here? Be as complete as you can.",
+    "Explain in depth what this image contains.",
+    "Take a close look and describe the whole picture.",
+    "Paint this image in words, from the main things to the small ones.",
+    "Please describe this photo, with its objects, their places and what is going on.",
+    "How would you describe this image to someone who wants to draw it?",
+    "Describe the scene and everything in it at length.",
+    "Give me a detailed walk through this image.",
 )
 BRIEF_QUESTIONS = (
     "Describe the picture briefly.",
     "Say in a few words what is here.",
     "Give a short caption for this picture.",
     "What is this a picture of?",
+    "Sum up this image in one sentence.",
+    "Write a short description of the image.",
+    "What does this image show, in brief?",
+    "Caption this photo.",
+    "In one line, what is in the picture?",
+    "Tell me shortly what can be seen.",
+    "Give the gist of this image.",
+    "What is the main thing here? Answer in a sentence.",
 )
+QUESTIONS = {"detail": DETAIL_QUESTIONS, "brief": BRIEF_QUESTIONS}
 
 
-class Unreadable(LlavakitError):
-    """A reply that is not in the form its prompt asked for."""
+def kind_names(prompts: Path = PROMPTS) -> tuple[str, ...]:
+    """The kinds that a folder of prompts holds, by name."""
+    return tuple(sorted(path.name for path in prompts.iterdir() if is_prompt_folder(path)))
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind of data: its name, and whether the reply is a dialogue or one description."""
+def open_kinds(names: Sequence[str], prompts: Path | None = None) -> list[PromptFolder]:
+    """The prompts of the kinds that are named.
 
-    name: str
-    is_dialogue: bool
+    A name is looked for in `prompts` first, where that is given, and then among the kinds that come with llavakit; a
+    name that is a path (it holds a slash) is a prompt's folder itself.
 
-    @property
-    def system_prompt(self) -> str:
-        return (files("llavakit.synthesis") / "prompts" / f"{self.name}.txt").read_text("utf-8").strip()
-
-    def read(self, reply: str, rng: random.Random) -> list[tuple[str, str]]:
-        """The questions and answers of a reply.
-
-        Raises:
-            Unreadable: the reply is empty, or is no run of questions each followed by its answer.
-        """
-        if self.is_dialogue:
-            return read_dialogue(reply)
-        if not reply.strip():
-            raise Unreadable("the description is empty")
-        return [(rng.choice(DETAIL_QUESTIONS), reply.strip())]
+    Raises:
+        LlavakitError: no such kind, a kind twice, or a folder that is no prompt.
+    """
+    opened: dict[str, PromptFolder] = {}
+    for name in names:
+        folder = read_prompt_folder(_place(name, prompts))
+        if folder.name in opened:
+            raise LlavakitError(f"The kind {folder.name!r} is named twice; name every kind once.")
+        opened[folder.name] = folder
+    return list(opened.values())
 
 
-KINDS = {
-    kind.name: kind for kind in (Kind("conversation", True), Kind("detail", False), Kind("reasoning", True))
-}
-
-
-def read_dialogue(reply: str) -> list[tuple[str, str]]:
-    """Read blocks `Question:`, text, `===`, `Answer:`, text, `===`, in strict alternation."""
-    blocks = [block.strip() for block in re.split(r"^===\s*$", reply, flags=re.MULTILINE) if block.strip()]
-    spoken = []
-    for number, block in enumerate(blocks):
-        label, _, text = block.partition("\n")
-        expected = ("Question:", "Answer:")[number % 2]
-        if label.strip() != expected or not text.strip():
-            raise Unreadable(
-                f"block {number + 1} begins with {label[:40]!r}; expected {expected!r} and a text below it"
-            )
-        spoken.append(text.strip())
-    if not spoken or len(spoken) % 2:
-        raise Unreadable(f"{len(spoken)} blocks do not pair up as questions and answers")
-    return list(zip(spoken[::2], spoken[1::2], strict=True))
+def _place(name: str, prompts: Path | None) -> Path:
+    if "/" in name:
+        return Path(name)
+    if prompts is not None and not prompts.is_dir():
+        raise LlavakitError(f"{prompts} is no folder; --prompts takes a folder that holds one folder a kind.")
+    for root in (PROMPTS,) if prompts is None else (prompts, PROMPTS):
+        if is_prompt_folder(root / name):
+            return root / name
+    if prompts is not None and is_prompt_folder(prompts) and prompts.resolve().name == name:
+        return prompts
+    own = kind_names(prompts) if prompts is not None else ()
+    raise LlavakitError(
+        f"There is no kind {name!r}; there are {', '.join(sorted({*kind_names(), *own}))}, "
+        "or the path of a folder with a system_message.txt."
+    )
