@@ -21,7 +21,7 @@ from llavakit.evaluation.exam import Question
 from llavakit.quickstart import questions
 from llavakit.quickstart.scenes import COLOURS, NAMES, NUMBERS, PICTURE_SIZE, Scene, captions, paint, scenes
 from llavakit.quickstart.teacher import RuleTeacher, rule_kinds
-from llavakit.synthesis.context import read_coco
+from llavakit.synthesis.annotations import read_annotations
 from llavakit.synthesis.generate import Rejected, generate
 from llavakit.synthesis.kinds import DETAIL_QUESTIONS
 from llavakit.synthesis.tasks import caption_pairs
@@ -55,7 +55,9 @@ def make_materials(folder: Path, amounts: Amounts, seed: int) -> Materials:
     rejected: list[Rejected] = []
     for part, count in (("training", amounts.training), ("validation", amounts.validation)):
         annotate(folder, part, scenes(f"{seed}/{part}", count))
-        pictures = read_coco(folder / f"captions_{part}.json", folder / f"instances_{part}.json")
+        pictures = read_annotations(
+            [folder / f"captions_{part}.json", folder / f"instances_{part}.json"]
+        ).pictures
         answers = generate(pictures, rule_kinds(), RuleTeacher(), seed=seed)
         rejected += answers.rejected
         write_llava(answers.conversations, folder / f"instruct_{part}.json")

@@ -9,13 +9,9 @@ Data and its text alone: opens no file and knows no teacher.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
-
-from llavakit.errors import LlavakitError
+from typing import Literal
 
 Corners = tuple[float, float, float, float]
 """Left, top, right, bottom, in fractions of the picture."""
@@ -120,52 +116,3 @@ def _named(picture: Annotated, number: int) -> str:
 
 def _corners_text(corners: Corners) -> str:
     return f"[{', '.join(str(round(float(value), 3)) for value in corners)}]"
-
-
-def read_coco(captions: Path, instances: Path) -> list[Annotated]:
-    """Join a COCO captions file with its instances file, in the order of the captions file's pictures.
-
-    Raises:
-        LlavakitError: a file is missing, is not JSON, or lacks one of COCO's lists or fields.
-    """
-    told, seen = _load(captions), _load(instances)
-    try:
-        categories = {entry["id"]: entry["name"] for entry in seen["categories"]}
-        pictures = {entry["id"]: entry for entry in told["images"]}
-        written: dict[int, list[str]] = {number: [] for number in pictures}
-        for entry in told["annotations"]:
-            written[entry["image_id"]].append(entry["caption"].strip())
-        boxed: dict[int, list[Box]] = {number: [] for number in pictures}
-        for entry in seen["annotations"]:
-            if entry["image_id"] in pictures:
-                picture = pictures[entry["image_id"]]
-                box = _corners(entry["bbox"], picture["width"], picture["height"])
-                boxed[entry["image_id"]].append(Box(categories[entry["category_id"]], box))
-    except KeyError as error:
-        raise LlavakitError(
-            f"{captions} and {instances} do not fit together as COCO annotations: {error} is missing; "
-            "expected `images`, `annotations` and `categories` that refer to each other by id."
-        ) from error
-    return [
-        Annotated(number, picture["file_name"], tuple(written[number]), tuple(boxed[number]))
-        for number, picture in pictures.items()
-    ]
-
-
-def _corners(bbox: Iterable[float], width: float, height: float) -> tuple[float, float, float, float]:
-    left, top, across, down = bbox
-    return left / width, top / height, (left + across) / width, (top + down) / height
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise LlavakitError(f"{path} is not there; give the path of a COCO annotations file.") from error
-    except json.JSONDecodeError as error:
-        raise LlavakitError(f"{path} is not whole JSON ({error}); fetch or write the file again.") from error
-    if not isinstance(content, dict):
-        raise LlavakitError(
-            f"{path} holds a JSON {type(content).__name__}; a COCO annotations file is an object."
-        )
-    return content
