@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
+from llavakit.cli.balance import balance_command
+
 data_app = typer.Typer(no_args_is_help=True, help="Look after data sets: check them, convert them.")
+data_app.command("balance")(balance_command)
 
 
 @data_app.command("check")
