@@ -188,20 +188,39 @@ def _answer_batch(
         embeddings_BQD = model.place(rest_BQ, None)
     else:
         embeddings_BQD = prompt_embeddings(model, requests, heads.features)
-    written: list[list[int]] = [[] for _ in places]
-    draws = torch.stack([sampling.draws(place, max_new_tokens) for place in places])
-    rows = list(range(len(places)))  # which answer each row of the batch is writing
-    done = [False] * len(places)
+    draws_BT = torch.stack([sampling.draws(place, max_new_tokens) for place in places])
     logits_BK = model.head(feed(model, embeddings_BQD, cache))
+    for row, ids in decode_batch(model, logits_BK, cache, sampling, draws_BT, stopping):
+        yield places[row], stopping.text(ids)
+
+
+@torch.no_grad()
+def decode_batch(
+    model: Llava,
+    logits_BK: Tensor,
+    cache: DynamicCache,
+    sampling: Sampling,
+    draws_BT: Tensor,
+    stopping: Stopping,
+) -> Iterator[tuple[int, list[int]]]:
+    """Continues B sequences of one length and yields the row and the ids of each answer as it is done.
+
+    logits_BK: scores after the prompts, which the cache holds. draws_BT: a number for every token, and so many tokens
+    at most.
+    """
+    written: list[list[int]] = [[] for _ in range(len(draws_BT))]
+    rows = list(range(len(written)))  # which answer each row of the batch is writing
+    done = [False] * len(written)
+    max_new_tokens = draws_BT.shape[1]
     for step in range(max_new_tokens):
-        chosen_B = sampling.choose(logits_BK, draws[rows, step])
+        chosen_B = sampling.choose(logits_BK, draws_BT[rows, step])
         for answer, token in zip(rows, chosen_B.tolist(), strict=True):
             if done[answer]:
                 continue
             written[answer].append(token)
             if stopping.ended(written[answer]) or step + 1 == max_new_tokens:
                 done[answer] = True
-                yield places[answer], stopping.text(written[answer])
+                yield answer, written[answer]
         left = [row for row, answer in enumerate(rows) if not done[answer]]
         if not left:
             return

@@ -142,7 +142,10 @@ class TeacherError(LlavakitError):
 class Teacher(Protocol):
     """Whatever writes. `reply` makes one attempt: who asks decides about another."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """How the teacher is known where its replies are kept."""
+        ...
 
     async def reply(self, request: TeacherRequest) -> TeacherReply:
         """Raises TeacherError when there is no reply."""
