@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from llavakit.synthesis.candidate import Candidate, Verdict
-from llavakit.synthesis.quality import form, leak, length, refusal
-from llavakit.synthesis.quality.settings import Settings
+from llavakit.synthesis.quality import form, hallucination, leak, length, refusal
+from llavakit.synthesis.quality.names import NAMES
+from llavakit.synthesis.quality.settings import Acting, Settings
 from llavakit.synthesis.quality.text import Finding
+from llavakit.synthesis.quality.things import Vocabulary
 
 GATES: dict[str, tuple[int, Callable[[Candidate, Settings], Iterator[Finding]]]] = {
     "form": (form.VERSION, form.find),
@@ -23,29 +25,59 @@ GATES: dict[str, tuple[int, Callable[[Candidate, Settings], Iterator[Finding]]]]
 }
 """Gates that look at one candidate at a time: version and function by name."""
 
+COMPARING: dict[str, tuple[int, Callable[[Candidate, Settings, Vocabulary], Iterator[Finding]]]] = {
+    "hallucination": (hallucination.VERSION, hallucination.find_things),
+    "counts": (hallucination.VERSION, hallucination.find_counts),
+    "places": (hallucination.VERSION, hallucination.find_places),
+}
+"""Gates that compare a candidate with its picture's annotations, by the names that things go by in the set."""
+
 
 def check(candidates: Sequence[Candidate], settings: Settings | None = None) -> list[tuple[Verdict, ...]]:
     """The verdicts of all gates that are not off, one tuple a candidate, in the candidates' order."""
     settings = settings or Settings()
-    return [check_one(candidate, settings) for candidate in candidates]
+    vocabulary = vocabulary_of(candidates)
+    return [check_one(candidate, settings, vocabulary) for candidate in candidates]
 
 
-def check_one(candidate: Candidate, settings: Settings) -> tuple[Verdict, ...]:
-    """The verdicts of the gates that need no other candidate. A reason stands once, with where it was seen first."""
+def vocabulary_of(candidates: Iterable[Candidate]) -> Vocabulary:
+    """The names of things: COCO's, and the categories of the candidates' own boxes."""
+    own = {box.category.lower() for candidate in candidates for box in candidate.picture.boxes}
+    return Vocabulary(sorted(own - NAMES.keys()))
+
+
+def check_one(candidate: Candidate, settings: Settings, vocabulary: Vocabulary) -> tuple[Verdict, ...]:
+    """The verdicts of the gates that need no other candidate. A reason stands once, with where it was seen first.
+
+    Gates that compare with annotations only note where the teacher saw the picture: it may know more than they do.
+    """
     verdicts: dict[tuple[str, str], Verdict] = {}
     for name, (version, find) in GATES.items():
-        action = getattr(settings, name)
-        if action == "off":
-            continue
-        gate = f"{name}/{version}"
-        for finding in find(candidate, settings):
-            verdicts.setdefault((gate, finding.reason), Verdict(gate, action, *finding))
+        if (action := settings.action(name)) != "off":
+            _add(verdicts, f"{name}/{version}", action, find(candidate, settings))
+    for name, (version, compare) in COMPARING.items():
+        if (action := settings.action(name)) != "off":
+            lenient: Acting = "note" if candidate.kind.startswith("vision_") else action
+            _add(verdicts, f"{name}/{version}", lenient, compare(candidate, settings, vocabulary))
     return tuple(verdicts.values())
+
+
+def _add(
+    verdicts: dict[tuple[str, str], Verdict],
+    gate: str,
+    action: Acting,
+    findings: Iterable[Finding],
+) -> None:
+    for finding in findings:
+        verdicts.setdefault((gate, finding.reason), Verdict(gate, action, *finding))
 
 
 def identity(settings: Settings) -> dict[str, Any]:
     """What a card says of the gates: their versions and all settings."""
-    return {"gates": {name: version for name, (version, _) in GATES.items()}, "settings": settings.identity()}
+    return {
+        "gates": {name: version for name, (version, _) in (*GATES.items(), *COMPARING.items())},
+        "settings": settings.identity(),
+    }
 
 
 def tally(verdicts: Iterable[Sequence[Verdict]]) -> dict[str, int]:

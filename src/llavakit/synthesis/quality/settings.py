@@ -14,7 +14,9 @@ import yaml
 
 from llavakit.errors import LlavakitError
 
-Action = Literal["off", "note", "reject"]
+Acting = Literal["note", "reject"]
+Action = Literal["off"] | Acting
+_ACTIONS = ("off", *get_args(Acting))
 
 _WORDS: dict[str, tuple[int, int]] = {
     "detail": (25, 500),
@@ -48,11 +50,17 @@ class Settings:
     refusal: Action = "reject"
     leak: Action = "reject"
     length: Action = "reject"
+    hallucination: Action = "reject"
+    counts: Action = "reject"
+    places: Action = "reject"
     words: Mapping[str, tuple[int, int]] = field(default_factory=lambda: dict(_WORDS))
     any_words: tuple[int, int] = (1, 500)
     longest_question: int = 120
     scripts: tuple[str, ...] = ("LATIN", "MICRO", "MASCULINE", "FEMININE")
     echo_words: int = 12
+    unsupported: int = 1
+    count_up_to: int = 5
+    margin: float = 0.1
 
     @classmethod
     def load(cls, path: Path) -> Settings:
@@ -90,6 +98,11 @@ class Settings:
         usual = cls()
         return cls(**{name: _fit(where, name, value, getattr(usual, name)) for name, value in values.items()})
 
+    def action(self, gate: str) -> Action:
+        """What becomes of this gate's findings."""
+        action: Action = getattr(self, gate)
+        return action
+
     def words_of(self, kind: str) -> tuple[int, int]:
         """Fewest and most words of an answer of this kind."""
         return self.words.get(kind, self.any_words)
@@ -110,9 +123,9 @@ def _fit(where: str, name: str, value: Any, usual: Any) -> Any:
     """The value in the form of the usual one."""
     if isinstance(usual, str):
         value = "off" if value is False else value  # YAML reads a bare `off` as false
-        if value in get_args(Action):
+        if value in _ACTIONS:
             return value
-        expected = "one of " + ", ".join(get_args(Action))
+        expected = "one of " + ", ".join(_ACTIONS)
     elif isinstance(usual, Mapping):
         if isinstance(value, Mapping) and all(_is_pair(pair) for pair in value.values()):
             return {**usual, **{str(kind): tuple(pair) for kind, pair in value.items()}}

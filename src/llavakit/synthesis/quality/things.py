@@ -1,0 +1,269 @@
+"""Things as a text mentions them: which categories a name may be, how many are said, whether they are said to be there.
+
+Works on words in order. A mention under a negation or a guess says nothing of the picture, and a name that only
+qualifies another noun (`dog bed`, `bicycle helmet`, `an orange shirt`) is no mention.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from llavakit.synthesis.context import Annotated
+from llavakit.synthesis.quality.names import KIN, LOOSE, NAMES, NOTHING
+from llavakit.synthesis.quality.text import word_set
+
+_TOKEN = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*|[.!?;:,()\n]")
+_ENDS = frozenset(".!?\n;")
+_IRREGULAR = {
+    "person": "persons",
+    "man": "men",
+    "woman": "women",
+    "child": "children",
+    "knife": "knives",
+    "mouse": "mice",
+    "calf": "calves",
+    "ox": "oxen",
+    "gentleman": "gentlemen",
+    "goose": "geese",
+    "loaf": "loaves",
+}
+_NEGATION = word_set(
+    "no not never without none neither nor isn't aren't wasn't weren't don't doesn't didn't hasn't haven't can't cannot"
+    " couldn't absent absence lack lacks lacking instead rather unlike nobody nothing missing excluding"
+)
+_GUESS = word_set(
+    "might may could would if perhaps possibly probably maybe likely potentially potential presumably imagine imagining"
+    " suppose resembling resembles resemble reminiscent similar like as such suggest suggests suggesting typically"
+    " usually often generally sometimes should can or appears seems seem appear likened mimics mimicking named called"
+    " reads shaped pretend pretending toy imaginary example unless whether ideal perfect"
+)
+_MODAL = word_set("might may could would should can")
+_DEFINITE = word_set("the this that these those his her their its both")
+_NUMBERS = {
+    "one": 1,
+    "two": 2,
+    "three": 3,
+    "four": 4,
+    "five": 5,
+    "six": 6,
+    "seven": 7,
+    "eight": 8,
+    "nine": 9,
+    "ten": 10,
+}
+_NOT_ALONE = word_set(
+    """
+    owner owners house houses station stations track tracks stop stops lot seat seats helmet helmets hat hats cap caps
+    cover covers ride rides riding route routes box boxes shop shops store food collar leash park parks driver drivers
+    rider riders show race races racing lover lovers market lane lanes rack racks stand stands cutter juice tree trees
+    leaf leaves game games player players court field shaped style print prints pattern patterns rental parts trail path
+    crossing club team breed breeds walker dealer service cabin dock ramp bath feeder holder case cases theme themed
+    lamp lamps cloth tablecloth sheet sheets frame frames stance position time traffic wash shirt shirts toppings
+    topping crust slope slopes resort boots poles suit lessons pad bag bags skin fur tail head heads mustache
+    moustache sculpture sculptures statue statues art artwork toy toys painting paintings costume costumes mask masks
+    sign signs tower garage door doors racer
+    """
+)
+_HEADS_OF_A_THING = word_set(
+    "head heads tail fur skin door doors bag bags sheet sheets frame crust topping toppings"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """A name in a text.
+
+    categories: what it may be. sentence, clause: their numbers. start, end: places among the text's words. told: it is
+    said to be there, neither denied nor guessed. article: `a`, `the` for whatever points at it, `number`, `of` for a
+    number that is one of more, or "". number: how many are said, 0 where that is not said.
+    """
+
+    name: str
+    categories: frozenset[str]
+    sentence: int
+    clause: int
+    start: int
+    end: int
+    told: bool
+    article: str
+    number: int
+
+
+class Vocabulary:
+    """Names with their categories: COCO's, and those of a set's own boxes by their bare names."""
+
+    def __init__(self, own: Iterable[str] = ()) -> None:
+        found: dict[tuple[str, ...], set[str]] = {}
+        for category in own:
+            for form in _forms(category.lower()):
+                found.setdefault(tuple(form.split()), set()).add(category.lower())
+        for category, names in NAMES.items():
+            for name in names:
+                for form in _forms(name):
+                    found.setdefault(tuple(form.split()), set()).add(category)
+        self._names = {name: frozenset(categories) for name, categories in found.items()}
+        for phrase in NOTHING:
+            self._names[tuple(phrase.split())] = frozenset()
+        lengths: dict[str, set[int]] = {}  # of the names that begin with a word
+        for spelt in self._names:
+            lengths.setdefault(spelt[0], set()).add(len(spelt))
+        self._first = {word: sorted(them, reverse=True) for word, them in lengths.items()}
+        self.mentions = lru_cache(64)(self._mentions)
+        self.supported = lru_cache(64)(self._supported)
+
+    def _mentions(self, text: str) -> tuple[Mention, ...]:
+        """All mentions in order; of names within one another the longest."""
+        return tuple(self._walk([token.lower().replace("’", "'") for token in _TOKEN.findall(text)]))
+
+    def _walk(self, tokens: list[str]) -> Iterator[Mention]:
+        sentence = clause = place = began = 0
+        denied = guessed = False
+        while place < len(tokens):
+            token = tokens[place]
+            if token in _ENDS:
+                sentence, clause, denied, guessed, began = sentence + 1, clause + 1, False, False, place + 1
+            elif token in {",", "but", "(", ")", ":", "and", "while"}:
+                clause, denied = clause + (token != "and"), denied and token == "and"
+            elif token in _NEGATION:
+                denied = True
+            elif _is_guess(tokens, place):
+                guessed = True
+            length, categories = self._at(tokens, place)
+            if categories:
+                article, number = _ahead(tokens, place, began)
+                name = " ".join(tokens[place : place + length])
+                end = place + length
+                told = (
+                    not denied
+                    and not guessed
+                    and not any(
+                        _is_guess(tokens, next_one, _MODAL)
+                        for next_one in range(end, min(end + 2, len(tokens)))
+                    )
+                )
+                yield Mention(name, categories, sentence, clause, place, end, told, article, number)
+            place += max(1, length)
+
+    def _at(self, tokens: list[str], place: int) -> tuple[int, frozenset[str]]:
+        """Length and categories of the name that stands here; (0, nothing) where none does."""
+        if tokens[place].startswith("orange"):
+            return (1, frozenset({"orange"})) if _is_fruit(tokens, place) else (0, frozenset())
+        for length in self._first.get(tokens[place], ()):
+            name = tuple(tokens[place : place + length])
+            if len(name) == length and name in self._names:
+                after = tokens[place + length] if place + length < len(tokens) else ""
+                single = not tokens[place + length - 1].endswith("s")
+                if single and after in _NOT_ALONE and after not in _HEADS_OF_A_THING:
+                    return length, frozenset()
+                if single and after and self._first.get(after) and (after,) in self._names:
+                    return length, frozenset()  # `pizza table`, `cat toy bird`: the last noun is the thing
+                return length, self._names[name]
+        return 0, frozenset()
+
+    def _supported(self, picture: Annotated) -> frozenset[str]:
+        """The categories that a picture's annotations have, and those that they make no invention."""
+        has = {box.category.lower() for box in picture.boxes}
+        texts = (
+            *picture.captions,
+            *(region.phrase for region in picture.regions),
+            *(word.text for word in picture.words),
+        )
+        for text in texts:
+            for mention in self.mentions(text):
+                has |= mention.categories
+            spoken = _TOKEN.findall(text.lower())
+            for length in (1, 2):
+                for start in range(len(spoken) - length + 1):
+                    has |= LOOSE.get(" ".join(spoken[start : start + length]), frozenset())
+        near = [group for group in KIN if group & has]
+        if has & {
+            "bowl",
+            "cup",
+            "fork",
+            "knife",
+            "spoon",
+            "wine glass",
+            "laptop",
+            "keyboard",
+            "pizza",
+            "cake",
+        }:
+            has.add("dining table")
+        return frozenset(has).union(*near)
+
+
+def _is_guess(tokens: list[str], place: int, guesses: frozenset[str] = _GUESS) -> bool:
+    """Whether the word guesses; `can be seen` does not."""
+    return tokens[place] in guesses and not (
+        tokens[place] == "can" and tokens[place + 1 : place + 2] == ["be"]
+    )
+
+
+def is_asserted(text: str) -> bool:
+    """Whether no word of the text denies or guesses."""
+    return not {token.lower() for token in _TOKEN.findall(text)} & (_NEGATION | _GUESS)
+
+
+def _is_fruit(tokens: list[str], place: int) -> bool:
+    """Whether `orange` is the fruit: in the plural, or at the end of its noun phrase behind `an`."""
+    if tokens[place] == "oranges":
+        return True
+    after = tokens[place + 1] if place + 1 < len(tokens) else "."
+    ahead = tokens[place - 1] if place else ""
+    closes = after in {
+        ".",
+        ",",
+        "is",
+        "on",
+        "in",
+        "and",
+        "sits",
+        "lies",
+        "beside",
+        "next",
+        "rests",
+        "slice",
+        "slices",
+    }
+    return tokens[place] == "orange" and ahead in {"an", "one", "peeled", "whole", "ripe"} and closes
+
+
+def _ahead(tokens: list[str], place: int, began: int) -> tuple[str, int]:
+    """The article or pronoun and the number ahead of a name, over at most three words between."""
+    for back in range(1, 5):
+        if place - back < began:
+            break
+        token = tokens[place - back]
+        if token in _NUMBERS or (token.isdigit() and len(token) < 3):
+            ahead = tokens[place - back - 1] if place - back > began else ""
+            number = _NUMBERS.get(token) or int(token)
+            return (
+                "of" if ahead in {"of", "least", "another", "other", "about", "around"} else "number",
+                number,
+            )
+        if token in _DEFINITE:
+            return ("the", 0)
+        if token in {"a", "an"}:
+            return ("a", 0)
+        if token in {"of", "in", "on", "with", "and", ",", "by", "at", "to", "for", "or"}:
+            break
+    return "", 0
+
+
+@lru_cache(2048)
+def _forms(name: str) -> tuple[str, ...]:
+    *ahead, last = name.split()
+    if last in _IRREGULAR:
+        plural = _IRREGULAR[last]
+    elif last.endswith(("s", "x", "ch", "sh")):
+        plural = (
+            last if last.endswith("ss") is False and last.endswith("s") and last != "bus" else last + "es"
+        )
+    elif last.endswith("y") and last[-2:-1] not in set("aeiou"):
+        plural = last[:-1] + "ies"
+    else:
+        plural = last + "s"
+    return name, " ".join((*ahead, plural))

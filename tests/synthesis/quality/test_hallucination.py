@@ -1,0 +1,169 @@
+"""Things, numbers and places that the annotations do not bear out are found; what they cannot decide is left alone."""
+
+from __future__ import annotations
+
+import pytest
+from tests.synthesis.quality.planted import CAPTIONS, PARK, candidate, reasons, said
+
+from llavakit.synthesis.context import Annotated, Box
+from llavakit.synthesis.quality import check
+from llavakit.synthesis.quality.names import KIN, LOOSE, NAMES
+from llavakit.synthesis.quality.things import Vocabulary
+
+INVENTS, COUNTS, PLACES = (
+    "names what is not there",
+    "another number than boxes",
+    "placed otherwise than boxes",
+)
+SHELF = Annotated(
+    2,
+    "2.jpg",
+    ("A teddy bear and a hot dog on a shelf.", "A man in an orange shirt sits on his motorcycle."),
+    (
+        Box("teddy bear", (0.0, 0.1, 0.2, 0.3)),
+        Box("hot dog", (0.7, 0.6, 0.9, 0.8)),
+        Box("motorcycle", (0.5, 0.5, 1.0, 1.0)),
+    ),
+)
+
+
+def names(text: str) -> list[str]:
+    return [min(mention.categories) for mention in Vocabulary().mentions(text) if mention.told]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "A cat watches the dogs.",
+        "The dogs run past a parked car.",
+        "Two dogs, a frisbee and several bicycles are on the lawn.",
+        "A man throws the frisbee.",
+        "There is no cat, but there is an elephant.",
+        "A cat can be seen behind the dogs.",
+        "The puppies rest beside a surfboard.",
+    ],
+)
+def test_a_thing_that_no_annotation_has_is_found(answer: str) -> None:
+    assert reasons(said(answer), "hallucination") == [INVENTS]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Two puppies chase the flying disc near a park bench.",
+        "There is no cat in the picture.",
+        "There are dogs and a bench, without any people or cars.",
+        "Perhaps a car is parked nearby.",
+        "It may be a scene before a bicycle race.",
+        "The white dog looks like a sheep.",
+        "A car might be parked nearby.",
+        "Animals play on the ground.",
+        "The dog bed and the car park are elsewhere.",
+        "Instead of a ball, they chase a frisbee.",
+        "People often bring umbrellas here.",
+    ],
+)
+def test_what_is_there_denied_guessed_or_general_is_no_invention(answer: str) -> None:
+    assert reasons(said(answer), "hallucination") == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        ("The teddy bear sits by the hot dog.", []),
+        ("The bear sits by the food.", [INVENTS]),
+        ("The dog lies on the shelf.", [INVENTS]),
+        ("He wears an orange shirt.", []),
+        ("An orange is on the shelf.", [INVENTS]),
+        ("Oranges lie on the shelf.", [INVENTS]),
+        ("He is on a bike.", []),
+        ("The motorcycle is a vehicle.", []),
+    ],
+)
+def test_a_name_inside_another_is_not_that_thing(answer: str, found: list[str]) -> None:
+    assert reasons(said(answer, picture=SHELF), "hallucination") == found
+
+
+def test_what_a_question_assumes_counts_except_where_it_is_meant_to_be_false() -> None:
+    asked, answer = "What color is the cat?", "It is black."
+    assert reasons(said(answer, asked), "hallucination") == [INVENTS]
+    assert reasons(said("There is no cat here.", asked), "hallucination") == []
+    assert (
+        reasons(said("There is no cat; there are two dogs.", asked, kind="false_premise"), "hallucination")
+        == []
+    )
+    assert reasons(said("No, there are only dogs.", "Is there a cat?"), "hallucination") == []
+
+
+def test_a_teacher_that_saw_the_picture_is_only_noted() -> None:
+    (verdicts,) = check([said("A cat watches the dogs.", kind="vision_conversation")])
+    assert [(one.gate.split("/")[0], one.action) for one in verdicts] == [("hallucination", "note")]
+
+
+def test_categories_of_the_sets_own_boxes_count() -> None:
+    drum = Annotated(3, "3.jpg", ("A stage.",), (Box("snare drum", (0.1, 0.1, 0.2, 0.2)),))
+    has = candidate(("What is there?", "There is a snare drum."), picture=drum)
+    invents = said("Two dogs and a snare drum are on the lawn.")
+    found = check([has, invents])
+    assert [[one.evidence for one in row] for row in found] == [[], ["snare drum"]]
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        said("There are three dogs on the lawn."),
+        said("Four dogs run across the grass."),
+        said("There are two benches beside the lawn."),
+        said("3", "How many dogs are there?", kind="short_answer"),
+    ],
+)
+def test_a_number_that_boxes_contradict_is_found(one: object) -> None:
+    assert reasons(one, "counts") == [COUNTS]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        said("There are two dogs."),
+        said("One dog is brown, the other dog is white."),
+        said("2", "How many dogs are there?", kind="short_answer"),
+        said("Perhaps three dogs live here."),
+        said(
+            "There are three dogs.",
+            picture=Annotated(4, "", CAPTIONS, (Box("dog", (0, 0, 1, 1), crowd=True),)),
+        ),
+        said(
+            "There are three dogs.", picture=Annotated(4, "", ("Three dogs.",), (Box("dog", (0, 0, 1, 1)),))
+        ),
+        said("There are no cats and no three dogs."),
+    ],
+)
+def test_a_number_that_boxes_cannot_contradict_passes(one: object) -> None:
+    assert reasons(one, "counts") == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        ("The frisbee is to the right of the bench.", [PLACES]),
+        ("The bench is on the left side of the picture.", [PLACES]),
+        ("The frisbee is below the bench.", []),
+        ("The frisbee is to the left of the bench.", []),
+        ("The bench is on the right of the picture.", []),
+        ("The dog is to the right of the bench.", []),
+        ("The frisbee might be to the right of the bench.", []),
+    ],
+)
+def test_places_are_compared_with_the_only_boxes_of_both(answer: str, found: list[str]) -> None:
+    assert reasons(said(answer, picture=PARK), "places") == found
+
+
+def test_names_are_read_in_singular_and_plural() -> None:
+    assert names("Buses, knives, geese and teddy bears; skis, couches, sheep.") == [
+        *("bus", "knife", "bird", "teddy bear", "skis", "couch", "sheep")
+    ]
+
+
+def test_the_tables_speak_of_the_80_categories() -> None:
+    assert len(NAMES) == 80
+    assert set().union(*LOOSE.values(), *KIN) <= NAMES.keys()
