@@ -22,7 +22,7 @@ def test_a_gate_rejects_notes_or_is_off() -> None:
 
 
 def test_verdicts_stand_in_the_candidates_order() -> None:
-    found = check([HONEST, LEAKING, HONEST])
+    found = check([HONEST, LEAKING, said("A frisbee flies.")])
     assert [len(one) for one in found] == [0, 1, 0]
     assert tally(found) == {"leak/1: names its source (reject)": 1}
 

@@ -13,6 +13,7 @@ from tests.synthesis.quality.planted import reasons, said
         ("According to the description, two dogs play.", "names its source"),
         ("Based on the provided information, two dogs play.", "names its source"),
         ("Several captions mention a frisbee.", "names its source"),
+        ("One sentence says that a frisbee flies.", "names its source"),
         ("The dog's bounding box lies on the left.", "names boxes"),
         ("The dog is at the given coordinates.", "names boxes"),
         ("The dog is at [0.1, 0.5, 0.3, 0.8].", "numbers of a box"),

@@ -4,6 +4,16 @@
 """
 
 from llavakit.synthesis.quality.gates import check, identity, tally
+from llavakit.synthesis.quality.ratings import Ratings, rating_request, rating_verdicts, read_rating
 from llavakit.synthesis.quality.settings import Settings
 
-__all__ = ["Settings", "check", "identity", "tally"]
+__all__ = [
+    "Ratings",
+    "Settings",
+    "check",
+    "identity",
+    "rating_request",
+    "rating_verdicts",
+    "read_rating",
+    "tally",
+]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from llavakit.synthesis.candidate import Candidate, Verdict
-from llavakit.synthesis.quality import form, hallucination, leak, length, refusal
+from llavakit.synthesis.quality import duplicates, form, hallucination, leak, length, refusal, relevance
 from llavakit.synthesis.quality.names import NAMES
 from llavakit.synthesis.quality.settings import Acting, Settings
 from llavakit.synthesis.quality.text import Finding
@@ -22,6 +22,7 @@ GATES: dict[str, tuple[int, Callable[[Candidate, Settings], Iterator[Finding]]]]
     "refusal": (refusal.VERSION, refusal.find),
     "leak": (leak.VERSION, leak.find),
     "length": (length.VERSION, length.find),
+    "relevance": (relevance.VERSION, relevance.find),
 }
 """Gates that look at one candidate at a time: version and function by name."""
 
@@ -34,10 +35,21 @@ COMPARING: dict[str, tuple[int, Callable[[Candidate, Settings, Vocabulary], Iter
 
 
 def check(candidates: Sequence[Candidate], settings: Settings | None = None) -> list[tuple[Verdict, ...]]:
-    """The verdicts of all gates that are not off, one tuple a candidate, in the candidates' order."""
+    """The verdicts of all gates that are not off, one tuple a candidate, in the candidates' order.
+
+    Duplicates are looked for last, among what no other gate rejects.
+    """
     settings = settings or Settings()
     vocabulary = vocabulary_of(candidates)
-    return [check_one(candidate, settings, vocabulary) for candidate in candidates]
+    found = [check_one(candidate, settings, vocabulary) for candidate in candidates]
+    if (action := settings.action("duplicates")) != "off":
+        rejected = frozenset(
+            place for place, row in enumerate(found) if any(v.action == "reject" for v in row)
+        )
+        gate = f"duplicates/{duplicates.VERSION}"
+        for place, findings in duplicates.find_all(candidates, settings, rejected).items():
+            found[place] += tuple(Verdict(gate, action, *finding) for finding in findings)
+    return found
 
 
 def vocabulary_of(candidates: Iterable[Candidate]) -> Vocabulary:
@@ -74,10 +86,8 @@ def _add(
 
 def identity(settings: Settings) -> dict[str, Any]:
     """What a card says of the gates: their versions and all settings."""
-    return {
-        "gates": {name: version for name, (version, _) in (*GATES.items(), *COMPARING.items())},
-        "settings": settings.identity(),
-    }
+    versions = {name: version for name, (version, _) in (*GATES.items(), *COMPARING.items())}
+    return {"gates": versions | {"duplicates": duplicates.VERSION}, "settings": settings.identity()}
 
 
 def tally(verdicts: Iterable[Sequence[Verdict]]) -> dict[str, int]:

@@ -43,6 +43,9 @@ PATTERNS = {
         r"\b(?:provided|given|available|supplied) (?:information|context|captions?|descriptions?|annotations?)\b",
         r"\binformation (?:provided|given)\b",
         r"\b(?:in|from) (?:the|these|one of the|all|some of the) captions\b",
+        rf"\b(?:the|these|those|all|one|some|several|both)(?: of the)? sentences? (?:\w+ )?{_SAY}",
+        r"\baccording to (?:the|these|those|some) (?:sentences?|people who wrote|lists?|boxes|symbols)\b",
+        r"\b(?:people|who|somebody|someone) wrote (?:of|about|for) (?:the|this) (?:picture|image|photo|scene)\b",
     ),
     "names boxes": (
         r"\bbounding[ -]?box(?:es)?\b",
@@ -88,7 +91,7 @@ _ANY = {
 _SIGN = re.compile(
     r"caption|descri|annotat|provided|given|information|bounding|coordinate|[xy][12]?\s*=|mention|specif|stated?\b"
     r"|indicate|translat|翻|譯|you are|instruct|request|prompt|few-shot|message|format|metadata|object list|detailed"
-    r"|required|guidelines",
+    r"|required|guidelines|sentence|according|wrote",
     re.IGNORECASE,
 )
 # The lines by which LLaVA-1.5 asks for a short form: part of a question, told to the teacher as well.

@@ -53,6 +53,8 @@ class Settings:
     hallucination: Action = "reject"
     counts: Action = "reject"
     places: Action = "reject"
+    relevance: Action = "reject"
+    duplicates: Action = "reject"
     words: Mapping[str, tuple[int, int]] = field(default_factory=lambda: dict(_WORDS))
     any_words: tuple[int, int] = (1, 500)
     longest_question: int = 120
@@ -61,6 +63,9 @@ class Settings:
     unsupported: int = 1
     count_up_to: int = 5
     margin: float = 0.1
+    duplicate_words: int = 16
+    similarity: float = 0.8
+    same_answer: int = 20
 
     @classmethod
     def load(cls, path: Path) -> Settings:
