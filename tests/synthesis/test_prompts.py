@@ -16,6 +16,7 @@ from llavakit.synthesis.context import Annotated, Box, Word, symbols
 from llavakit.synthesis.kinds import BRIEF_QUESTIONS, DETAIL_QUESTIONS, PROMPTS, kind_names, open_kinds
 from llavakit.synthesis.pictures import PictureFolder
 from llavakit.synthesis.prompt_folder import read_prompt_folder
+from llavakit.synthesis.quality.gates import check
 from llavakit.synthesis.reading import LETTER_LINE, PHRASE_LINE
 from llavakit.synthesis.tasks import Task, make_tasks, read_reply
 from llavakit.synthesis.teacher import TeacherReply, TeacherRequest
@@ -87,6 +88,14 @@ def test_the_examples_of_a_kind_follow_its_own_rules() -> None:
         for quoted in re.findall(r'"(.+?)"', written):
             assert f'"{quoted}"' in given
     assert by_name["short_answer"].meta.suffix == PHRASE_LINE
+
+
+@pytest.mark.parametrize(("kind", "given", "written"), EXAMPLES)
+def test_the_gates_find_nothing_wrong_with_an_example(kind, given: str, written: str) -> None:
+    task = Task("x", kind.name, pictured(given), TeacherRequest(()), kind)
+    candidate = read_reply(task, TeacherReply(written, "examples"))
+    [verdicts] = check([replace(candidate, instructions="")])  # of its own instructions it repeats every word
+    assert not verdicts
 
 
 def test_choices_put_the_right_option_at_every_letter_about_as_often() -> None:

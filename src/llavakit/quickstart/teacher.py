@@ -11,12 +11,11 @@ import random
 import re
 from pathlib import Path
 
-from llavakit.errors import LlavakitError
 from llavakit.quickstart.questions import REASONING, describe, dialogue
 from llavakit.quickstart.scenes import COLOURS, COLUMNS, PICTURE_SIZE, ROWS, Thing
 from llavakit.synthesis.kinds import open_kinds
 from llavakit.synthesis.prompt_folder import PromptFolder
-from llavakit.synthesis.teacher import TeacherReply, TeacherRequest
+from llavakit.synthesis.teacher import TeacherError, TeacherReply, TeacherRequest, Trouble
 
 TURNS = 8
 MENTION = re.compile(
@@ -45,8 +44,9 @@ class RuleTeacher:
                 [asked for writer in REASONING.values() if (asked := writer(things, rng)) is not None]
             )
         else:
-            raise LlavakitError(
-                f"The rule-based teacher was asked for {kind!r}; it writes conversation, detail and reasoning."
+            raise TeacherError(
+                Trouble.ACCESS,
+                f"The rule-based teacher was asked for {kind!r}; it writes conversation, detail and reasoning.",
             )
         return TeacherReply(text, self.name)
 
@@ -68,7 +68,7 @@ def understand(context: str) -> list[Thing]:
     name and place.
 
     Raises:
-        LlavakitError: a box that no caption explains.
+        TeacherError: a box that no caption explains.
     """
     captions, _, boxes = context.partition("\n\n")
     mentions = [
@@ -82,9 +82,10 @@ def understand(context: str) -> list[Thing]:
         size = "small" if max(box[2:]) < 32 else "large"
         fitting = [m for m in mentions if m[2:] == (name, place.row, place.column) and m[0] == size]
         if not fitting:
-            raise LlavakitError(
+            raise TeacherError(
+                Trouble.REFUSED,
                 f"No caption says what colour the {size} {name} at the {place.place} has; the rule-based teacher "
-                "reads captions like those of `llavakit quickstart`."
+                "reads captions like those of `llavakit quickstart`.",
             )
         mentions.remove(fitting[0])
         things.append(Thing(name, fitting[0][1], size, box))

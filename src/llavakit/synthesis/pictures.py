@@ -43,14 +43,16 @@ class PictureFolder:
     def find(self, name: str) -> Path:
         """The file of a picture: under its very name, or by its stem (COCO's number) with another suffix or folder.
 
-        Of several, the one whose path is first in order; one whose folders agree with the name's goes before.
+        Of several, the one whose path is first in order; one whose folders agree with the name's goes before. What is
+        found lies below the folder: annotations cannot name a file outside of it.
 
         Raises:
             PictureError: there is none.
         """
-        if (exact := self.root / name).is_file():
-            return exact
         wanted = Path(name)
+        inside = not wanted.is_absolute() and ".." not in wanted.parts
+        if inside and (exact := self.root / wanted).is_file():
+            return exact
         if not (found := self._by_stem.get(_stem(wanted), [])):
             raise PictureError("picture missing", f"{name} is not below {self.root}, under any suffix.")
         parents = wanted.parent.parts
