@@ -1,1 +1,28 @@
-"""The benchmarks, one file each."""
+"""The benchmarks, one file each, opened by name."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from llavakit.errors import LlavakitError
+from llavakit.evaluation.benchmark import Benchmark
+
+# name -> the file that has it; a file is imported only when one of its benchmarks is asked for
+_WHERE = {
+    "scienceqa": "scienceqa",
+    "scienceqa_img": "scienceqa",
+}
+
+
+def all_names() -> tuple[str, ...]:
+    """Every benchmark's name, sorted."""
+    return tuple(sorted(_WHERE))
+
+
+def load(name: str) -> Benchmark:
+    """A benchmark by name; raises LlavakitError telling the names there are."""
+    if name not in _WHERE:
+        raise LlavakitError(f"there is no benchmark named {name!r}: choose among {', '.join(all_names())}")
+    module = import_module(f"{__name__}.{_WHERE[name]}")
+    several: tuple[Benchmark, ...] = getattr(module, "BENCHMARKS", ()) or (module.BENCHMARK,)
+    return next(benchmark for benchmark in several if benchmark.name == name)

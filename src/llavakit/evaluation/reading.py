@@ -1,0 +1,118 @@
+"""Reading a benchmark's official files: JSON, TSV and the Parquet copies of the Hugging Face hub.
+
+A file that is missing is named with the place where it is had and its size; one that is damaged, or lacks a field, is
+named with what was expected. Pictures are never read here: a Parquet row comes without its picture columns.
+
+Knows files. Knows no benchmark.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llavakit.errors import LlavakitError
+from llavakit.evaluation.benchmark import NeededFile, Question
+
+
+def found(folder: Path, needed: NeededFile) -> list[Path]:
+    """The files that are there for one need, sorted; its path may hold `*`."""
+    return sorted(folder.glob(needed.path))
+
+
+def first_found(folder: Path, *ways: NeededFile) -> tuple[NeededFile, list[Path]]:
+    """The first of several ways to have the same data that is there; raises LlavakitError telling all of them."""
+    for way in ways:
+        if paths := found(folder, way):
+            return way, paths
+    told = "; or ".join(f"{way.path} ({way.size}) from {way.source}" for way in ways)
+    raise LlavakitError(f"{folder} lacks the benchmark's files: put there {told}")
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file's value."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise LlavakitError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise LlavakitError(f"{path} is not whole JSON ({error}): download it again") from error
+
+
+def read_tsv(path: Path) -> list[dict[str, str]]:
+    """The rows of a table separated by tabs, by column; cells may hold pictures in base64."""
+    csv.field_size_limit(2**31 - 1)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+    except OSError as error:
+        raise LlavakitError(f"{path} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise LlavakitError(f"{path} is not a table in UTF-8 ({error}): download it again") from error
+    for number, row in enumerate(rows, start=2):
+        if None in row or None in row.values():
+            raise LlavakitError(f"{path}, row {number}: not as many cells as the header: download it again")
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetRow:
+    """One row without its pictures: where it lies, and its values by column."""
+
+    path: Path
+    row: int
+    values: Mapping[str, Any]
+
+
+def read_parquet(paths: Sequence[Path], *, pictures: Sequence[str] = ("image",)) -> Iterator[ParquetRow]:
+    """Rows of Parquet files in order, the columns of pictures left on disk."""
+    import pyarrow
+    from pyarrow import parquet
+
+    for path in paths:
+        try:
+            with parquet.ParquetFile(path) as file:
+                columns = [name for name in file.schema_arrow.names if name not in pictures]
+                rows = file.read(columns=columns).to_pylist()
+        except (OSError, pyarrow.ArrowException) as error:
+            raise LlavakitError(f"{path} is not a whole Parquet file ({error}): download it again") from error
+        yield from (ParquetRow(path, number, values) for number, values in enumerate(rows))
+
+
+def present(paths: Sequence[Path], column: str) -> list[list[bool]]:
+    """Which rows of each Parquet file have a value in a column, such as a picture, without keeping the values."""
+    from pyarrow import parquet
+
+    result = []
+    for path in paths:
+        with parquet.ParquetFile(path) as file:
+            flags: list[bool] = []
+            for group in range(file.num_row_groups):
+                flags += file.read_row_group(group, columns=[column]).column(column).is_valid().to_pylist()
+        result.append(flags)
+    return result
+
+
+def field(row: Mapping[str, Any], name: str, where: object) -> Any:
+    """A field that has to be there; raises LlavakitError naming it and those that are."""
+    try:
+        return row[name]
+    except (KeyError, TypeError) as error:
+        there = ", ".join(map(str, row)) if isinstance(row, Mapping) else type(row).__name__
+        raise LlavakitError(f"{where} has no field {name!r} (it has: {there})") from error
+
+
+def with_unique_ids(questions: list[Question], where: object) -> list[Question]:
+    """The questions, after making sure that an answer can be told to belong to one of them."""
+    seen: set[str] = set()
+    for question in questions:
+        if question.id in seen:
+            raise LlavakitError(f"{where}: two questions have the id {question.id}: answers cannot be joined")
+        seen.add(question.id)
+    if not questions:
+        raise LlavakitError(f"{where}: no question in it")
+    return questions

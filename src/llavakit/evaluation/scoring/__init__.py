@@ -1,0 +1,1 @@
+"""How answers are read and marked, one rule a file, each shared by several benchmarks."""
