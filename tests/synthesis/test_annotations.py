@@ -225,6 +225,12 @@ def test_a_row_a_picture_with_everything_that_can_be_said_of_one(tmp_path: Path)
     assert read.left_out == {"boxes without size": 1, "relations of things without a box": 1}
 
 
+def test_one_row_is_a_file_with_an_end_of_line_or_without(tmp_path: Path) -> None:
+    for text in ('{"image": "a", "captions": ["A."]}', '\n{"image": "a", "captions": ["A."]}\n\n'):
+        [picture] = read_annotations([write(tmp_path / "one.jsonl", text)]).pictures
+        assert picture.captions == ("A.",)
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [
@@ -252,6 +258,7 @@ def test_a_row_that_cannot_be_meant_so_is_named_by_its_line(tmp_path: Path, row:
         ('[{"question": 1}]', "a list of objects with `question`"),
         ('{"image": "a"}\n{"image": "b"', "line 2 is not whole JSON"),
         ('{"image": "a"}\n7', "line 2 holds int"),
+        ('\n\n{"image": "a"}\n7', "line 4 holds int"),
         ('{"images": [{"file_name": "a"}], "annotations": []}', "entry of `images` has no 'id'"),
         ('{"images": [], "annotations": [{"caption": "A."}]}', "entry of `annotations` has no 'image_id'"),
     ],

@@ -46,6 +46,7 @@ def read_file(path: Path) -> Content:
         raise LlavakitError(f"{path} is no UTF-8 text; unpack it if it is an archive.") from error
     except OSError as error:
         raise LlavakitError(f"{path} cannot be read: {error.strerror}.") from error
+    text = text.rstrip()
     start = text.lstrip()[:200]
     if not start:
         raise LlavakitError(f"{path} is empty; {EXPECTED}.")
@@ -56,8 +57,7 @@ def read_file(path: Path) -> Content:
         )
     if start.startswith("version https://git-lfs"):
         raise LlavakitError(f"{path} is a pointer of Git LFS and not the file; fetch it with `git lfs pull`.")
-    first, _, rest = text.lstrip().partition("\n")
-    if start.startswith("{") and _is_row(first, rest):
+    if start.startswith("{") and _has_rows(text):
         return _rows(path, text)
     try:
         data = json.loads(text, object_hook=_lean)
@@ -66,6 +66,8 @@ def read_file(path: Path) -> Content:
             f"{path} is not whole JSON: {error.msg} at line {error.lineno}, character {error.colno} (byte "
             f"{len(text[: error.pos].encode())}); fetch or write the file again."
         ) from error
+    if isinstance(data, dict) and "image" in data:  # the only line of its file
+        return Content(path, "rows", [data], (1,))
     return Content(path, _form(path, data), data)
 
 
@@ -75,13 +77,15 @@ def _lean(entry: dict[str, Any]) -> dict[str, Any]:
     return entry
 
 
-def _is_row(first: str, rest: str) -> bool:
-    """Whether a first line is a whole object and either more follow or it speaks of one picture itself."""
+def _has_rows(text: str) -> bool:
+    """Whether the first of several lines is an object by itself."""
+    end = text.find("\n", text.index("{"))
+    if end < 0:
+        return False
     try:
-        row = json.loads(first)
+        return isinstance(json.loads(text[:end]), dict)
     except json.JSONDecodeError:
         return False
-    return isinstance(row, dict) and ("image" in row or rest.lstrip().startswith("{"))
 
 
 def _rows(path: Path, text: str) -> Content:
