@@ -16,6 +16,7 @@ from llavakit import __version__
 from llavakit.cli.chat import chat_command
 from llavakit.cli.data import data_app
 from llavakit.cli.export import export_command
+from llavakit.cli.fake_endpoint import fake_endpoint_command
 from llavakit.cli.inspect import inspect_command
 from llavakit.cli.plan import plan_command
 from llavakit.cli.quickstart import quickstart_command
@@ -36,6 +37,7 @@ app.command("train")(train_command)
 app.command("chat")(chat_command)
 app.command("export")(export_command)
 app.command("inspect")(inspect_command)
+app.command("fake-endpoint")(fake_endpoint_command)
 app.add_typer(data_app, name="data")
 app.add_typer(recipe_app, name="recipe")
 

@@ -40,11 +40,6 @@ def test_what_is_none_is_left_out_and_the_limit_goes_by_the_name_asked_for() -> 
     assert set(body) == {"model", "messages", "max_completion_tokens"}
 
 
-def test_equal_requests_are_sent_with_different_seeds() -> None:
-    seeds = [chat_body(TeacherRequest(ASKED, seed=5, sample=sample))["seed"] for sample in range(3)]
-    assert seeds == [5, 6, 7]
-
-
 def test_pictures_stand_before_the_text_as_data_urls() -> None:
     message = Message("user", "What is it?", (SentPicture("image/png", b"\x01\x02"),))
     (sent,) = chat_body(TeacherRequest((message,)))["messages"]

@@ -33,9 +33,8 @@ _FINISH = {
 def chat_body(request: TeacherRequest, *, token_field: TokenField = "max_tokens") -> dict[str, Any]:
     """The body of a request, as plain values.
 
-    Parameters that are None are left out. The `sample`-th of equal requests is sent with the seed moved by `sample`, or
-    a server that keeps to seeds would write the same again. token_field: the name under which the limit goes; some
-    hosted models take only `max_completion_tokens`.
+    Parameters that are None are left out. `sample` is not sent: whoever wants several replies gives each its seed.
+    token_field: the name under which the limit goes; some hosted models take only `max_completion_tokens`.
     """
     body: dict[str, Any] = {
         "model": request.model,
@@ -45,7 +44,7 @@ def chat_body(request: TeacherRequest, *, token_field: TokenField = "max_tokens"
     if request.temperature is not None:
         body["temperature"] = request.temperature
     if request.seed is not None:
-        body["seed"] = request.seed + request.sample
+        body["seed"] = request.seed
     if request.schema is not None:
         body["response_format"] = {
             "type": "json_schema",
