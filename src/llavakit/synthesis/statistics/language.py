@@ -13,10 +13,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-_BE = frozenset(["am", "is", "are", "was", "were", "be", "been", "being", "'s", "'re"])
-_AUXILIARIES = _BE | frozenset(
-    ["do", "does", "did", "have", "has", "had", "can", "could", "will", "would", "shall", "should", "may", "might", "must", "'d", "'ll", "'ve"]
-)
+_BE = frozenset((
+    "am", "is", "are", "was", "were", "be", "been", "being", "'s", "'re",
+))  # fmt: skip
+_AUXILIARIES = _BE | frozenset((
+    "do", "does", "did", "have", "has", "had", "can", "could", "will", "would", "shall", "should", "may",
+    "might", "must", "'d", "'ll", "'ve",
+))  # fmt: skip
 _NOUNS = ("NN", "NNS", "NNP", "NNPS")
 _INSIDE = (*_NOUNS, "DT", "JJ", "JJR", "JJS", "PRP$", "CD", "POS", "PDT", "WDT", "WP", "RB")
 _IRREGULAR = {
@@ -25,16 +28,24 @@ _IRREGULAR = {
     "said": "say", "found": "find", "going": "go", "gone": "go", "went": "go", "thought": "think", "left": "leave",
     "lying": "lie", "caught": "catch", "kept": "keep", "written": "write", "eaten": "eat", "built": "build",
     "shown": "show", "drawn": "draw", "felt": "feel", "brought": "bring", "having": "have",
+    "using": "use", "used": "use",
 }  # fmt: skip
-_COMMANDS = frozenset(
-    ["describe", "tell", "list", "name", "identify", "explain", "write", "give", "count", "provide", "discuss", "analyze", "analyse", "summarize", "summarise", "compare", "choose", "answer", "find", "point", "show", "suggest", "imagine", "create", "say", "estimate", "read", "translate", "elaborate"]
-)
+_COMMANDS = frozenset((
+    "describe", "tell", "list", "name", "identify", "explain", "write", "give", "count", "provide",
+    "discuss", "analyze", "analyse", "summarize", "summarise", "compare", "choose", "answer", "find",
+    "point", "show", "suggest", "imagine", "create", "say", "estimate", "read", "translate", "elaborate",
+))  # fmt: skip
 _ASKING = ("what", "how many", "how much", "how", "where", "why", "which", "who", "whose", "when")
-_LEADING = frozenset(["please", "now", "so", "and", "then", "can", "could", "would", "you", "kindly"])
-_PARTICIPLES = frozenset(("following", "given", "provided", "attached", "displayed", "shown", "depicted"))
-_PLURAL_ALONE = frozenset(
-    ["clothes", "glasses", "sunglasses", "pants", "jeans", "shorts", "scissors", "trousers", "series", "species", "headphones"]
-)
+_LEADING = frozenset((
+    "please", "now", "so", "and", "then", "can", "could", "would", "you", "kindly",
+))  # fmt: skip
+_PARTICIPLES = frozenset((
+    "following", "given", "provided", "attached", "displayed", "shown", "depicted",
+))  # fmt: skip
+_PLURAL_ALONE = frozenset((
+    "clothes", "glasses", "sunglasses", "pants", "jeans", "shorts", "scissors", "trousers", "series",
+    "species", "headphones",
+))  # fmt: skip
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 SPATIAL = (
     "left", "right", "above", "below", "behind", "in front of", "beside", "next to", "near", "between", "under",
@@ -83,7 +94,7 @@ def question_start(question: str) -> str:
 
 
 class Asking:
-    """Finds verb and noun of questions; remembers what it found of words, in memory that is bounded by the vocabulary."""
+    """Finds verb and noun of questions, and remembers each word; its memory grows with the vocabulary."""
 
     def __init__(self) -> None:
         from textblob.en import lexicon, parser
@@ -143,14 +154,18 @@ class Asking:
         self, lower: list[str], tags: list[str], start: int, *, across: bool = False
     ) -> str | None:
         """The last word of the noun phrase that begins here; `across`: a preposition may stand before it."""
-        last = None
+        last, inside = None, False
         for token, tag in zip(lower[start:], tags[start:], strict=True):
             if tag in _NOUNS:
                 last = token
             elif last is not None or not (
-                tag in _INSIDE or (token in _PARTICIPLES) or (across and tag in ("IN", "TO", "PRP"))
+                tag in _INSIDE
+                or token in _PARTICIPLES
+                or (last is None and tag in ("VBN", "VBG") and inside)
+                or (across and tag in ("IN", "TO", "PRP"))
             ):
                 break
+            inside = tag in _INSIDE
         return None if last is None else self.singular(last)
 
     def base(self, verb: str) -> str:
