@@ -27,11 +27,15 @@ class InFile:
 
 @dataclass(frozen=True, slots=True)
 class InParquet:
-    """A picture in a row of a Parquet file, as the Hugging Face copies have them: bytes, or a struct with `bytes`."""
+    """A picture in a row of a Parquet file, as the Hugging Face copies have them: bytes, or a struct with `bytes`.
+
+    item: which of several pictures where the cell is a list of them.
+    """
 
     path: Path
     row: int
     column: str
+    item: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,8 @@ def _parquet_bytes(source: InParquet) -> bytes:
     group = max(number for number, start in enumerate(starts) if start <= source.row)
     column = _group(source.path, group, source.column)
     value: Any = column[source.row - starts[group]].as_py()
+    if source.item is not None:
+        value = value[source.item] if isinstance(value, list) and source.item < len(value) else None
     data = value.get("bytes") if isinstance(value, dict) else value
     if not isinstance(data, bytes):
         raise LlavakitError(

@@ -83,17 +83,24 @@ def read_parquet(paths: Sequence[Path], *, pictures: Sequence[str] = ("image",))
         yield from (ParquetRow(path, number, values) for number, values in enumerate(rows))
 
 
-def present(paths: Sequence[Path], column: str) -> list[list[bool]]:
-    """Which rows of each Parquet file have a value in a column, such as a picture, without keeping the values."""
+def present(paths: Sequence[Path], column: str) -> dict[Path, list[int]]:
+    """How many pictures each row of each Parquet file has in a column: 0 or 1, or the length of a list.
+
+    Where a picture is a struct of `bytes` and `path`, only `path` is read.
+    """
     from pyarrow import parquet
 
-    result = []
+    result = {}
     for path in paths:
         with parquet.ParquetFile(path) as file:
-            flags: list[bool] = []
+            leaves = [file.schema.column(place).path for place in range(len(file.schema.names))]
+            own = [leaf for leaf in leaves if leaf == column or leaf.startswith(f"{column}.")]
+            light = [leaf for leaf in own if leaf.endswith(".path")] or own
+            counts: list[int] = []
             for group in range(file.num_row_groups):
-                flags += file.read_row_group(group, columns=[column]).column(column).is_valid().to_pylist()
-        result.append(flags)
+                cells = file.read_row_group(group, columns=light).column(column).to_pylist()
+                counts += [len(cell) if isinstance(cell, list) else int(cell is not None) for cell in cells]
+        result[path] = counts
     return result
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llavakit.evaluation.scoring import choices
+from llavakit.evaluation.scoring import choices, choices_lmms
 from llavakit.evaluation.scoring.choices import mmbench_choice, mmmu_choice
 
 PETS = {"A": "a cat", "B": "a dog", "C": "a bird", "D": "a fish"}
@@ -69,25 +69,49 @@ def test_mmmu(answer: str, letter: str | None) -> None:
         (choices.bare_letter, "B", "B"),
         (choices.bare_letter, "B.", None),
         (choices.bare_letter, "AB", None),
-        (choices.lmms_first_character, "Because", "B"),
-        (choices.lmms_scienceqa, "b", "B"),
-        (choices.lmms_scienceqa, "B.", "B"),
-        (choices.lmms_scienceqa, "B dog", None),
-        (choices.lmms_prefix, "B. dog", "b"),
-        (choices.lmms_prefix, "(B)", "b"),
-        (choices.lmms_prefix, "b", "b"),
-        (choices.lmms_extracted, "The answer is B", "B"),
-        (choices.lmms_extracted, "NASA", "A"),
-        (choices.lmms_extracted, "", None),
+        (choices_lmms.first_character, "Because", "B"),
+        (choices_lmms.whole_or_prefix, "b", "B"),
+        (choices_lmms.whole_or_prefix, "B.", "B"),
+        (choices_lmms.whole_or_prefix, "B dog", None),
+        (choices_lmms.prefix_or_all, "B. dog", "b"),
+        (choices_lmms.prefix_or_all, "(B)", "b"),
+        (choices_lmms.prefix_or_all, "b", "b"),
+        (choices_lmms.extracted, "The answer is B", "B"),
+        (choices_lmms.extracted, "NASA", "A"),
+        (choices_lmms.extracted, "", None),
     ],
 )
-def test_the_others(rule: object, answer: str, letter: str | None) -> None:
+def test_letters_alone(rule: object, answer: str, letter: str | None) -> None:
     assert callable(rule) and rule(answer) == letter
+
+
+@pytest.mark.parametrize(
+    ("answer", "letter"),
+    [
+        ("A", "A"),
+        ("(B).", "B"),
+        ("A man walks his dog", "A"),  # no single word, no text; the surest form is the start
+        ("A man walks a dog", "B"),
+        ("It says B. and C:", "B"),
+        ("", None),
+    ],
+)
+def test_lmms_evals_mmbench(answer: str, letter: str | None) -> None:
+    assert choices_lmms.static(answer, PETS) == letter
+
+
+def test_lmms_evals_mmmu_takes_the_end_of_a_word_for_a_letter() -> None:
+    assert (choices_lmms.mmmu("NASA said so", PETS), mmmu_choice("NASA said so", PETS)) == ("A", None)
 
 
 @given(st.text(max_size=60))
 def test_no_text_is_too_odd(answer: str) -> None:
-    for rule in (choices.llava_letter, choices.bare_letter, choices.lmms_extracted, choices.lmms_scienceqa):
+    for rule in (
+        choices.llava_letter,
+        choices.bare_letter,
+        choices_lmms.extracted,
+        choices_lmms.whole_or_prefix,
+    ):
         rule(answer)
     assert mmbench_choice(answer, PETS) in {None, *"ABCDZ"}
     assert mmmu_choice(answer, PETS) in {None, *"ABCD"}

@@ -9,6 +9,8 @@ from llavakit.evaluation.benchmark import Benchmark
 
 # name -> the file that has it; a file is imported only when one of its benchmarks is asked for
 _WHERE = {
+    "seed_bench": "seed_bench",
+    "seed_bench_image": "seed_bench",
     "scienceqa": "scienceqa",
     "scienceqa_img": "scienceqa",
 }

@@ -34,7 +34,8 @@ from llavakit.evaluation.reading import (
     read_parquet,
     with_unique_ids,
 )
-from llavakit.evaluation.scoring.choices import DIRECTLY, lettered, llava_letter, lmms_scienceqa, option_lines
+from llavakit.evaluation.scoring.choices import DIRECTLY, lettered, llava_letter, option_lines
+from llavakit.evaluation.scoring.choices_lmms import whole_or_prefix
 
 LLAVA_FILE = NeededFile(
     "llava_test_CQM-A.json",
@@ -98,7 +99,7 @@ def _options_of(text: str) -> int:
     """How many options close a text, in order from the last line with an A; an option may go over several lines."""
     count = 0
     for line in text[text.rfind("\nA.") + 1 :].split("\n"):
-        count += line[:2] == f"{'ABCDE'[count : count + 1]}."
+        count += count < 5 and line[:2] == f"{'ABCDE'[count]}."
     return count
 
 
@@ -110,7 +111,7 @@ def _from_problem(pid: str, problems: Mapping[str, Any], folder: Path) -> Questi
 
 
 def _from_copy(paths: Sequence[Path]) -> Iterator[Question]:
-    have = dict(zip(paths, present(paths, "image"), strict=True))
+    have = present(paths, "image")
     for number, row in enumerate(read_parquet(paths)):
         picture = (InParquet(row.path, row.row, "image"),) if have[row.path][row.row] else ()
         yield _described_question(str(number), row.values, picture)
@@ -196,7 +197,7 @@ def others(questions: Sequence[Question], answers: Mapping[str, str]) -> Figures
     lmms = guessed = 0.0
     for question in questions:
         answer = answers.get(question.id, "")
-        lmms += lmms_scienceqa(answer) == question.truth
+        lmms += whole_or_prefix(answer) == question.truth
         verdict = mark(question, answer)
         unread = verdict.parsed is None or verdict.note
         guessed += 1 / max(1, int(question.meta["options"])) if unread else verdict.credit

@@ -6,10 +6,9 @@
 | `bare_letter` | LLaVA's SEED-Bench conversion | None (counted wrong) |
 | `mmbench_choice` | MMBench, as VLMEvalKit infers without a judge | None (a judge, else wrong) |
 | `mmmu_choice` | MMMU's evaluation | None (MMMU itself draws one at random) |
-| `lmms_scienceqa`, `lmms_first_character`, `lmms_extracted`, `lmms_prefix` | lmms-eval, by task | None |
 
-Letters are capital; each rule says which answers it takes for one. All are pure and none raises for any text. Knows no
-benchmark.
+lmms-eval's are in `choices_lmms`. Letters are capital; each rule says which answers it takes for one. All are pure and
+none raises for any text. Knows no benchmark.
 """
 
 from __future__ import annotations
@@ -112,73 +111,3 @@ def mmmu_choice(answer: str, options: Mapping[str, str]) -> str | None:
     answer = answer.lower()
     places = {letter: answer.rfind(text.lower()) for letter, text in options.items()}
     return max(places, key=places.__getitem__) if max(places.values(), default=-1) >= 0 else None
-
-
-def lmms_scienceqa(answer: str) -> str | None:
-    """A bare letter of either case, or a capital and a full stop at the start. Source: lmms-eval, scienceqa."""
-    answer = answer.strip()
-    if len(answer) == 1:
-        return answer.upper()
-    return answer[0] if len(answer) >= 2 and answer[0].isupper() and answer[1] == "." else None
-
-
-def lmms_first_character(answer: str) -> str | None:
-    """The first character, whatever follows. Source: lmms-eval, seedbench."""
-    answer = answer.strip()
-    return answer[0].upper() if answer else None
-
-
-def lmms_prefix(answer: str) -> str:
-    """A capital and a full stop at the start, else all; without case and punctuation. Source: lmms-eval, ai2d."""
-    start = re.match(r"\s*([A-Z])\.", answer)
-    text = start[1] if start else answer
-    return text.lower().translate(str.maketrans("", "", string.punctuation))
-
-
-def lmms_extracted(answer: str, letters: Sequence[str] = ("A", "B", "C", "D")) -> str | None:
-    """The letter of the surest form, the last of several: at the start, at the end, after a phrase, with marks, alone.
-
-    Even a letter inside a word is taken when there is nothing surer. Source: lmms-eval, _task_utils/mcq_extract.py.
-    """
-    text = answer.strip()
-    for mark in ",.!?;:'\"":
-        text = text.strip(mark)
-    bare, padded = text.strip(), f" {text} "
-    if not answer.strip():
-        return None
-    candidates: list[
-        tuple[int, int, int, str]
-    ] = []  # sureness, place, minus the order in which it was found, letter
-
-    def add(sureness: int, place: int, letter: str) -> None:
-        candidates.append((sureness, place, -len(candidates), letter))
-
-    for sureness, form in ((6, "({})"), (5, "{}."), (4, "{}:"), (3, "{})"), (2, "{} ")):
-        for letter in letters:
-            if (place := padded.rfind(form.format(letter))) >= 0:
-                add(sureness, place, letter)
-    lowered = padded.lower()
-    for phrase in _LMMS_PHRASES:
-        if (start := lowered.find(phrase)) >= 0:
-            for letter in letters:
-                if (place := padded.find(letter, start + len(phrase))) >= 0:
-                    add(7, place, letter)
-    for letter in letters:
-        if bare.startswith(letter) and not bare[1:2].isalpha():
-            add(10, 0, letter)
-        if bare.endswith(letter) and not bare[-2:-1].isalpha():
-            add(9, len(padded) - 1, letter)
-    if not candidates:
-        for letter in letters:
-            if letter in padded:
-                add(0, padded.rfind(letter), letter)
-    return max(candidates)[3] if candidates else None
-
-
-_LMMS_PHRASES = (
-    *(f"{the}{best}answer is" for the in ("the ", "") for best in ("", "correct ", "best ")),
-    *(f"{the}{best}option is" for the in ("the ", "") for best in ("correct ", "best ")),
-    *(f"{the}{best}choice is" for the in ("the ", "") for best in ("", "correct ")),
-    *("i choose", "i select", "i pick", "my answer is", "my choice is"),
-    *("옵션", "정답은", "답은", "답:", "答案是", "答案为", "选", "答えは"),
-)
