@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from llavakit.synthesis.candidate import Candidate
 from llavakit.synthesis.quality.settings import Settings
-from llavakit.synthesis.quality.text import SHORT_KINDS, Finding, around, word_set, words
+from llavakit.synthesis.quality.text import SHORT_KINDS, Finding, around, has_any, word_set, words
 
 VERSION = 1
 
@@ -26,6 +26,7 @@ _MARKUP = re.compile(
     r"|</?(?:div|span|p|br|b|i|ul|li|answer|think|question|html)\s*/?>|```|^\s*[{\[]\s*\"[^\"]+\"\s*:",
     re.IGNORECASE | re.MULTILINE,
 )
+_MARKS = (":", "<", "===", "```", "[INST", "[/INST", "[inst", "[/inst")  # one of which all markup has
 _ASKS = word_set(
     """
     what what's which who who's whom whose where where's when why how how's is are was were am does do did has have had
@@ -66,7 +67,7 @@ def find(candidate: Candidate, settings: Settings) -> Iterator[Finding]:
                 yield Finding("control characters", f"U+{ord(match.group()):04X}")
             if strange := _strange(text, known, settings.scripts):
                 yield Finding("unexpected script", strange)
-        if match := _MARKUP.search(answer):
+        if has_any(answer, _MARKS) and (match := _MARKUP.search(answer)):
             yield Finding("markup in the answer", around(answer, *match.span()))
         if _answers(question) and _asks(answer):
             yield Finding("roles swapped", answer.strip()[:80])

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from llavakit.synthesis.candidate import Candidate
 from llavakit.synthesis.context import Annotated, Box
 from llavakit.synthesis.quality.settings import Settings
-from llavakit.synthesis.quality.text import Finding, sentences, words
+from llavakit.synthesis.quality.text import Finding, has_any, sentences, words
 from llavakit.synthesis.quality.things import Mention, Vocabulary, is_asserted
 
 VERSION = 1
@@ -40,6 +40,7 @@ _BESIDE = re.compile(
     r"|\b(above|below|beneath|underneath)\b",
     re.IGNORECASE,
 )
+_SIDES = ("left", "right", "above", "below", "beneath", "underneath", "top", "bottom", "upper", "lower")
 _WHERE = re.compile(
     r"\b(?:on|at|in|to|towards?) the (?:far )?(left|right|top|bottom|upper|lower)"
     r"(?:[ -]?(?:hand )?(?:side|part|edge|half))?"
@@ -99,6 +100,8 @@ def find_places(candidate: Candidate, settings: Settings, vocabulary: Vocabulary
     """Left and right, above and below, of two things or in the picture, against the centres of their only boxes."""
     single = _single(candidate.picture)
     for _, answer in candidate.exchanges:
+        if not has_any(answer.lower(), _SIDES):
+            continue
         for sentence in filter(is_asserted, sentences(answer)):
             for pattern, judge in ((_BESIDE, _beside), (_WHERE, _within)):
                 for match in pattern.finditer(sentence):

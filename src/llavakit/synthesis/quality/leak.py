@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from llavakit.synthesis.candidate import Candidate
 from llavakit.synthesis.quality.settings import Settings
-from llavakit.synthesis.quality.text import Finding, around, words
+from llavakit.synthesis.quality.text import Finding, around, has_any, words
 
 VERSION = 1
 
@@ -87,13 +87,60 @@ _ANY = {
     reason: re.compile("|".join(f"(?:{one})" for one in patterns), re.IGNORECASE | re.MULTILINE)
     for reason, patterns in PATTERNS.items()
 }
-# One quick look spares most texts the patterns above: each of them needs one of these.
-_SIGN = re.compile(
-    r"caption|descri|annotat|provided|given|information|bounding|coordinate|[xy][12]?\s*=|mention|specif|stated?\b"
-    r"|indicate|translat|翻|譯|you are|instruct|request|prompt|few-shot|message|format|metadata|object list|detailed"
-    r"|required|guidelines|sentence|according|wrote",
-    re.IGNORECASE,
-)
+# What a text must have, in lower case, for a pattern of the sort to fit.
+_SIGNS = {
+    "names its source": (
+        *(
+            "caption",
+            "descri",
+            "annotat",
+            "provided",
+            "given",
+            "supplied",
+            "available",
+            "information",
+            "metadata",
+        ),
+        *(
+            "object list",
+            "sentence",
+            "according to",
+            "wrote",
+            "based on",
+            "judging",
+            "going by",
+            "as per",
+            "bounding",
+        ),
+        *(
+            "box coord",
+            "boxes coord",
+            "mentioned",
+            "stated",
+            "specified",
+            "indicated",
+            "noted",
+            "listed",
+            "reported",
+        ),
+        *(" text", "details", "context", " data"),
+    ),
+    "names boxes": ("bounding", "coordinate", "="),
+    "says what it was not told": (
+        "mention",
+        "specif",
+        "state",
+        "described",
+        "provided",
+        "indicated",
+        "detailed",
+        "given",
+    ),
+    "answers a translation prompt": ("translat", "翻译", "譯"),
+    "speaks of its instructions": (
+        *("you are a", "instruct", "request", "prompt", "message", "few-shot", "guidelines", "format"),
+    ),
+}
 # The lines by which LLaVA-1.5 asks for a short form: part of a question, told to the teacher as well.
 _FORMAT_LINE = re.compile(r"^answer (?:the question |with the option).*$", re.IGNORECASE | re.MULTILINE)
 
@@ -104,14 +151,14 @@ def find(candidate: Candidate, settings: Settings) -> Iterator[Finding]:
     told = _runs(candidate.instructions, settings.echo_words) if candidate.instructions else frozenset()
     for exchange in candidate.exchanges:
         for text in exchange:
-            if not boxes_are_data and (match := _NUMBERS.search(text)):
+            lowered = text.lower()
+            if not boxes_are_data and has_any(text, tuple("0123456789")) and (match := _NUMBERS.search(text)):
                 yield Finding("numbers of a box", around(text, *match.span(), 15))
-            if _SIGN.search(text):
-                for reason, pattern in _ANY.items():
-                    if boxes_are_data and reason == "names boxes":
-                        continue
-                    if match := pattern.search(text):
-                        yield Finding(reason, around(text, *match.span()))
+            for reason, pattern in _ANY.items():
+                if boxes_are_data and reason == "names boxes":
+                    continue
+                if has_any(lowered, _SIGNS[reason]) and (match := pattern.search(text)):
+                    yield Finding(reason, around(text, *match.span()))
             if told and (echo := _echo(_FORMAT_LINE.sub("", text), told, settings.echo_words)):
                 yield Finding("repeats its instructions", echo)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from operator import eq
 
 from llavakit.synthesis.candidate import Candidate
 from llavakit.synthesis.quality.settings import Settings
@@ -16,7 +17,7 @@ from llavakit.synthesis.quality.text import Finding, normalised, sentences, word
 VERSION = 1
 
 _RUN = re.compile(r"(\S)\1{11,}")
-_LOOP = re.compile(r"\b(\w+(?:\W+\w+){0,7}?)(?:\W+\1\b){3,}", re.IGNORECASE)
+_PERIOD = 8  # words of the longest phrase that is looked for four times in a row
 _LONG_ENOUGH = 30  # words from which the share of repeated runs says something
 
 
@@ -33,6 +34,8 @@ def find(candidate: Candidate, settings: Settings) -> Iterator[Finding]:
             yield Finding("question too long", f"{len(words(question))} words")
         if loop := _loop(answer, spoken):
             yield Finding("repeats itself", loop[:80])
+    if len(candidate.exchanges) < 2:
+        return
     asked = Counter(normalised(question) for question, _ in candidate.exchanges)
     if again := [question for question, times in asked.items() if times > 1]:
         yield Finding("asks the same twice", again[0][:80])
@@ -43,16 +46,21 @@ def find(candidate: Candidate, settings: Settings) -> Iterator[Finding]:
         yield Finding("answers several questions alike", again[0][:80])
 
 
-def _loop(answer: str, spoken: list[str]) -> str:
-    if match := _RUN.search(answer):
+def _loop(answer: str, spoken: tuple[str, ...]) -> str:
+    longest = max(answer.split(), key=len, default="")
+    if len(longest) > 11 and (match := _RUN.search(answer)):
         return match.group()
-    if len(spoken) >= 4 and len(set(spoken)) < len(spoken) and (match := _LOOP.search(answer)):
-        return match.group()
+    if len(set(spoken)) == len(spoken):
+        return ""
+    for period in range(1, _PERIOD + 1):
+        alike = "".join(map("01".__getitem__, map(eq, spoken, spoken[period:])))
+        if (place := alike.find("1" * 3 * period)) >= 0:
+            return " ".join(spoken[place : place + period])
     if len(spoken) < _LONG_ENOUGH:
         return ""
-    counted = Counter(normalised(one) for one in sentences(answer))
+    counted = Counter(one.lower() for one in sentences(answer))
     for sentence, times in counted.items():
         if times > 2 or (times == 2 and len(sentence.split()) >= 8):
             return sentence
-    runs = [tuple(spoken[start : start + 4]) for start in range(len(spoken) - 3)]
-    return " ".join(Counter(runs).most_common(1)[0][0]) if len(set(runs)) < 0.7 * len(runs) else ""
+    runs = Counter(zip(spoken, spoken[1:], spoken[2:], spoken[3:], strict=False))
+    return " ".join(runs.most_common(1)[0][0]) if len(runs) < 0.7 * (len(spoken) - 3) else ""

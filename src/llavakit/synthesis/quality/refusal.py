@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from llavakit.synthesis.candidate import Candidate
 from llavakit.synthesis.quality.settings import Settings
-from llavakit.synthesis.quality.text import Finding, around, without_quotes
+from llavakit.synthesis.quality.text import Finding, around, has_any, without_quotes
 
 VERSION = 1
 
@@ -78,13 +78,79 @@ _ANY = {
     reason: re.compile("|".join(f"(?:{one})" for one in phrases), re.IGNORECASE | re.MULTILINE)
     for reason, phrases in PHRASES.items()
 }
-# One quick look spares most answers the patterns above: each of them needs one of these.
-_SIGN = re.compile(
-    r"\bi\b|\bi'|\bwe\b|\bwe'|sorry|apolog|unfortunately|polic|guideline|\bas an?\b|\bmy\b|unable|able to|image|picture"
-    r"|photo|file|attach|text-|message|input|prompt|request|query|empty|blank|you\b|hello|happy|sure|certainly"
-    r"|of course|please|absolutely|question|here|désol|siento|leid|[\u4e00-\u9fff]",
-    re.IGNORECASE,
-)
+# What a text must have, behind a line break and in lower case, for a pattern of the sort to fit.
+_SIGNS = {
+    "declines": (
+        *(
+            "sorry",
+            "apolog",
+            "unfortunately",
+            "cannot",
+            "can't",
+            "can not",
+            "couldn't",
+            "could not",
+            "able to",
+        ),
+        *("won't", "ability to", "not allowed", "against ", "polic", "désol", "siento", "tut mir"),
+        *("抱歉", "对不起", "无法"),
+    ),
+    "speaks as a machine": (
+        *(
+            " ai",
+            "artificial",
+            "language model",
+            "chatbot",
+            "virtual assistant",
+            "my training",
+            "my knowledge",
+        ),
+        *("my programming", "text-", "作为"),
+    ),
+    "cannot see the picture": (
+        *(
+            "n't",
+            "not ",
+            "cannot",
+            "able to",
+            "please",
+            "could you",
+            "can you",
+            "kindly",
+            "no image",
+            "no picture",
+        ),
+        *("no photo", "no file", "no attach", "failed to", "ability to"),
+    ),
+    "answers an empty message": (
+        *(
+            "message",
+            "input",
+            "prompt",
+            "request",
+            "query",
+            "question",
+            "looks like",
+            "looks that",
+            "seems like",
+        ),
+        *("seems that", "appears like", "appears that", "how can i", "how may i", "would you like", "hello"),
+    ),
+    "a service's phrase": (
+        *("hope this", "hope that", "let me know", "feel free", "happy to", "glad to", "love to", "here to"),
+        *("be happy", "be glad", "any other", "any more", "any further", "any additional", "anything else"),
+        *(
+            "would you like",
+            "\nsure",
+            "\ncertainly",
+            "\nof course",
+            "\nabsolutely",
+            "\ngreat q",
+            "\ngood q",
+            "\nhere",
+        ),
+    ),
+}
 
 
 def find(candidate: Candidate, settings: Settings) -> Iterator[Finding]:
@@ -94,8 +160,7 @@ def find(candidate: Candidate, settings: Settings) -> Iterator[Finding]:
     texts = [answer for _, answer in candidate.exchanges] or [candidate.reply]
     for text in texts:
         said = without_quotes(text.strip().replace("’", "'"))
-        if not _SIGN.search(said):
-            continue
+        lowered = "\n" + said.lower()
         for reason, pattern in _ANY.items():
-            if match := pattern.search(said):
+            if has_any(lowered, _SIGNS[reason]) and (match := pattern.search(said)):
                 yield Finding(reason, around(said, *match.span()))

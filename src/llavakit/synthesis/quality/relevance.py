@@ -102,7 +102,7 @@ def _chooses(answer: str, choices: list[tuple[str, str]]) -> bool:
     return any(normalised(text) and normalised(text) in normalised(answer) for _, text in choices)
 
 
-def _is_elsewhere(candidate: Candidate, question: str, said: list[str]) -> bool:
+def _is_elsewhere(candidate: Candidate, question: str, said: tuple[str, ...]) -> bool:
     """Whether a long answer shares no stem with its question, the dialogue's other questions or the annotations."""
     if len(said) < 8:
         return False
@@ -117,6 +117,6 @@ def _is_elsewhere(candidate: Candidate, question: str, said: list[str]) -> bool:
     return len(about) >= 4 and not about & _stems(said)
 
 
-def _stems(spoken: list[str]) -> set[str]:
+def _stems(spoken: tuple[str, ...]) -> set[str]:
     """The first four letters of the words that carry meaning: enough to join `ride` and `riding`."""
     return {word[:4].removesuffix("e") for word in spoken if word not in _COMMON and len(word) > 2}

@@ -17,6 +17,7 @@ from llavakit.synthesis.quality.text import word_set
 
 _TOKEN = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*|[.!?;:,()\n]")
 _ENDS = frozenset(".!?\n;")
+_PARTS = frozenset({",", "but", "(", ")", ":", "and", "while"})
 _IRREGULAR = {
     "person": "persons",
     "man": "men",
@@ -111,21 +112,25 @@ class Vocabulary:
         for spelt in self._names:
             lengths.setdefault(spelt[0], set()).add(len(spelt))
         self._first = {word: sorted(them, reverse=True) for word, them in lengths.items()}
+        self._telling = self._first.keys() | _ENDS | _PARTS | _NEGATION | _GUESS | {"orange", "oranges"}
         self.mentions = lru_cache(64)(self._mentions)
         self.supported = lru_cache(64)(self._supported)
 
     def _mentions(self, text: str) -> tuple[Mention, ...]:
         """All mentions in order; of names within one another the longest."""
-        return tuple(self._walk([token.lower().replace("’", "'") for token in _TOKEN.findall(text)]))
+        return tuple(self._walk(_TOKEN.findall(text.lower().replace("’", "'"))))
 
     def _walk(self, tokens: list[str]) -> Iterator[Mention]:
         sentence = clause = place = began = 0
         denied = guessed = False
         while place < len(tokens):
             token = tokens[place]
+            if token not in self._telling:
+                place += 1
+                continue
             if token in _ENDS:
                 sentence, clause, denied, guessed, began = sentence + 1, clause + 1, False, False, place + 1
-            elif token in {",", "but", "(", ")", ":", "and", "while"}:
+            elif token in _PARTS:
                 clause, denied = clause + (token != "and"), denied and token == "and"
             elif token in _NEGATION:
                 denied = True
@@ -149,7 +154,7 @@ class Vocabulary:
 
     def _at(self, tokens: list[str], place: int) -> tuple[int, frozenset[str]]:
         """Length and categories of the name that stands here; (0, nothing) where none does."""
-        if tokens[place].startswith("orange"):
+        if tokens[place] in {"orange", "oranges"}:
             return (1, frozenset({"orange"})) if _is_fruit(tokens, place) else (0, frozenset())
         for length in self._first.get(tokens[place], ()):
             name = tuple(tokens[place : place + length])
