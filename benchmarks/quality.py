@@ -35,7 +35,7 @@ GOLDEN = (
 )
 GATES = ("form", "refusal", "leak", "length", "hallucination", "counts", "places", "relevance", "duplicates")
 KINDS = {"conv": "conversation", "detail": "detail", "complex": "reasoning"}
-MANY, REQUIRED = 20_000, 2_000
+MANY, REQUIRED = 100_000, 2_000
 
 
 def candidate(case: Mapping[str, Any], pictures: Mapping[str, Annotated], name: str) -> Candidate:

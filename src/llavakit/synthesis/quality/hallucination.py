@@ -73,7 +73,8 @@ def find_counts(candidate: Candidate, settings: Settings, vocabulary: Vocabulary
     """Numbers of things that differ from their boxes. Fewer than boxed may be a part, unless all are counted."""
     boxed = Counter(box.category.lower() for box in candidate.picture.boxes)
     crowds = {box.category.lower() for box in candidate.picture.boxes if box.crowd}
-    captioned = _captioned(candidate.picture, vocabulary)
+    if not boxed:
+        return
     for question, answer in candidate.exchanges:
         told = sentences(answer)
         asked = _HOW_MANY.match(question.strip())
@@ -84,7 +85,9 @@ def find_counts(candidate: Candidate, settings: Settings, vocabulary: Vocabulary
             there = boxed[category]
             if not 1 <= there <= settings.count_up_to or category in crowds or mention.number < 2:
                 continue
-            if mention.number == there or (category, mention.number) in captioned:
+            if mention.number == there or (category, mention.number) in _captioned(
+                candidate.picture, vocabulary
+            ):
                 continue
             sentence = told[mention.sentence] if mention.sentence < len(told) else answer
             whole = _TOTAL.search(sentence) or (asked and _is_of(asked.group(1), category, vocabulary))
@@ -93,7 +96,15 @@ def find_counts(candidate: Candidate, settings: Settings, vocabulary: Vocabulary
             if mention.number > there or (whole and not _PART.search(sentence + " " + question)):
                 yield Finding("another number than boxes", f"{mention.number} {mention.name}, boxed {there}")
         if asked and len(words(answer)) <= 2:
-            yield from _short_count(asked.group(1), answer, boxed, crowds, captioned, settings, vocabulary)
+            yield from _short_count(
+                asked.group(1),
+                answer,
+                boxed,
+                crowds,
+                _captioned(candidate.picture, vocabulary),
+                settings,
+                vocabulary,
+            )
 
 
 def find_places(candidate: Candidate, settings: Settings, vocabulary: Vocabulary) -> Iterator[Finding]:

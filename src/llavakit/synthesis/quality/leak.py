@@ -83,6 +83,7 @@ _NUMBERS = re.compile(
     r"|(?<![\d$€£.])0?\.\d{3,}\s*,\s*[01]?\.\d{3,}"
     r"|\[\s*\d{1,4}\s*,\s*\d{1,4}\s*,\s*\d{1,4}\s*,\s*\d{1,4}\s*\]"
 )
+_FIGURES = ("[", "0.", "1.", " .", "(.")  # one of which all numbers of a box have
 _ANY = {
     reason: re.compile("|".join(f"(?:{one})" for one in patterns), re.IGNORECASE | re.MULTILINE)
     for reason, patterns in PATTERNS.items()
@@ -152,7 +153,7 @@ def find(candidate: Candidate, settings: Settings) -> Iterator[Finding]:
     for exchange in candidate.exchanges:
         for text in exchange:
             lowered = text.lower()
-            if not boxes_are_data and has_any(text, tuple("0123456789")) and (match := _NUMBERS.search(text)):
+            if not boxes_are_data and has_any(text, _FIGURES) and (match := _NUMBERS.search(text)):
                 yield Finding("numbers of a box", around(text, *match.span(), 15))
             for reason, pattern in _ANY.items():
                 if boxes_are_data and reason == "names boxes":

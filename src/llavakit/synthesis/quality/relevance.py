@@ -64,7 +64,7 @@ def find(candidate: Candidate, settings: Settings) -> Iterator[Finding]:
         spoken = set(said)
         if not said or not words(question):
             continue
-        if normalised(answer) == normalised(question):
+        if said == words(question):
             yield Finding("repeats the question", question[:80])
         choices = _CHOICE.findall(asked)
         if len(choices) > 1:

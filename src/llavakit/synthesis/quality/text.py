@@ -17,6 +17,8 @@ _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]*")
 _QUOTED = re.compile(r"[\"“][^\"”\n]{1,80}[\"”]|(?<!\w)['‘][^'’\n]{1,80}['’](?!\w)")
 
+_QUOTES = ('"', "“", "‘", " '", "('", "\n'")
+
 
 class Finding(NamedTuple):
     """A reason, counted as it is, and the words at which it was seen."""
@@ -48,6 +50,8 @@ def normalised(text: str) -> str:
 
 def without_quotes(text: str) -> str:
     """The text with `…` for what stands in quotation marks: what a sign says is not what the answer says."""
+    if not has_any(text, _QUOTES) and not text.startswith("'"):
+        return text
     emptied = _QUOTED.sub("…", text)
     return emptied if words(emptied) else text
 
