@@ -32,6 +32,7 @@ from llavakit.model.sampling import Sampling
 from llavakit.model.sources import checkpoint_folder
 from llavakit.model.stops import Stopping
 from llavakit.model.text_model import TextModel
+from llavakit.recipe import resolve_source
 from llavakit.synthesis.teacher import (
     Message,
     TeacherError,
@@ -202,8 +203,9 @@ def open_local_teacher(source: str) -> LocalTeacher:
     On a GPU, in bfloat16, where there is one. Raises LlavakitError when it cannot be opened.
     """
     device, dtype = ("cuda", torch.bfloat16) if torch.cuda.is_available() else ("cpu", torch.float32)
-    if _is_llava(source):
-        return LocalTeacher(Llava.from_pretrained(source, dtype=dtype, device=device), source)
+    place = resolve_source(source)
+    if _is_llava(place):
+        return LocalTeacher(Llava.from_pretrained(place, dtype=dtype, device=device), source)
     model = TextModel.open(source, dtype)
     model.language_model.to(device)
     return LocalTeacher(model, source)
