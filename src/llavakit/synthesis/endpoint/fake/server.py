@@ -15,6 +15,7 @@ from typing import Any, Self
 from urllib.parse import parse_qs
 
 from llavakit.errors import LlavakitError
+from llavakit.synthesis.endpoint.fake.batching import Batching
 from llavakit.synthesis.endpoint.fake.chat import Chat, error_answer
 from llavakit.synthesis.endpoint.fake.http import Answer, Call, Connection
 from llavakit.synthesis.endpoint.fake.settings import FakeSettings
@@ -30,6 +31,7 @@ class FakeEndpoint:
     def __init__(self, settings: FakeSettings | None = None) -> None:
         self.settings = settings or FakeSettings()
         self.chat = Chat(self.settings)
+        self.batching = Batching(self.chat)
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
         self._routes: dict[tuple[str, str], Callable[[Call], Awaitable[Answer]]] = {
@@ -58,6 +60,7 @@ class FakeEndpoint:
             "most_waiting": slots.most_waiting,
             "busy_slot_s": busy_s,
             "utilisation": busy_s / (slots.number * elapsed) if slots.number and elapsed else None,
+            **self.batching.told(),
             **self.chat.counts.told(keys=keys),
         }
 
@@ -91,6 +94,8 @@ class FakeEndpoint:
         wrong_key = self.settings.key and call.headers.get("authorization") != f"Bearer {self.settings.key}"
         if wrong_key and call.path != "/stats":
             return error_answer(401, "The key is not the one this endpoint was started with.")
+        if call.path.startswith(("/v1/files", "/v1/batches")):
+            return await self.batching.answer(call)
         route = self._routes.get((call.method, call.path.rstrip("/")))
         if route is None:
             return error_answer(404, f"There is nothing at {call.method} {call.path}.")
