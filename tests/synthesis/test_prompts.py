@@ -15,7 +15,7 @@ from llavakit.errors import LlavakitError
 from llavakit.synthesis.context import Annotated, Box, Word, symbols
 from llavakit.synthesis.kinds import BRIEF_QUESTIONS, DETAIL_QUESTIONS, PROMPTS, kind_names, open_kinds
 from llavakit.synthesis.pictures import PictureFolder
-from llavakit.synthesis.prompt_folder import read_prompt_folder
+from llavakit.synthesis.prompt_folder import Meta, read_prompt_folder
 from llavakit.synthesis.quality.gates import check
 from llavakit.synthesis.reading import LETTER_LINE, PHRASE_LINE
 from llavakit.synthesis.tasks import Task, make_tasks, read_reply
@@ -177,3 +177,11 @@ def test_drawn_questions_come_from_the_list() -> None:
         for _ in range(300)
     }  # fmt: skip
     assert drawn == set(BRIEF_QUESTIONS)
+
+
+def test_the_guide_names_every_kind_and_every_setting() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "prompts.md").read_text("utf-8")
+    for name in (*kind_names(), *Meta.model_fields):
+        assert f"`{name}`" in guide, name
+    numbers = {"sixteen": len(DETAIL_QUESTIONS), "twelve": len(BRIEF_QUESTIONS)}
+    assert numbers == {"sixteen": 16, "twelve": 12} and all(f"drawn from {word}" in guide for word in numbers)
