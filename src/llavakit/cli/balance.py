@@ -1,4 +1,4 @@
-"""`llavakit data balance`: a set of captions made smaller, with every concept in it still told of."""
+"""`llavakit data balance` and `llavakit data pairs`: captions made fewer, and made stage 1's data."""
 
 from __future__ import annotations
 
@@ -73,3 +73,26 @@ def balance_command(
         f"of which {report['frequent_phrases_covered']:,} are still told of"
     )
     print(f"report: {out}.report.json")
+
+
+def pairs_command(
+    source: Annotated[
+        Path, typer.Argument(help="Captions: .tsv (CC3M's), .json, .jsonl, COCO's or .parquet.")
+    ],
+    out: Annotated[Path, typer.Option(help="The file to write: .json, or .jsonl with one row a line.")],
+    seed: Annotated[int, typer.Option(help="Another seed draws other questions.")] = 0,
+    field: Annotated[str, typer.Option(help="The field or column of the captions.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Write captions as data of stage 1: a short question, and the caption as its answer.
+
+    Example:
+
+        llavakit data pairs cc595k.tsv --out cc595k.json
+    """
+    from llavakit.synthesis.pairs import write_pairs
+
+    written, left_out = write_pairs(source, out, field=field, seed=seed, force=force)
+    for reason, number in sorted(left_out.items()):
+        print(f"left out {number:,}: {reason}")
+    print(f"{out}: {written:,} pairs")

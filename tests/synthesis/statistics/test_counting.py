@@ -61,7 +61,8 @@ def test_what_export_writes_is_counted_whole(tmp_path: Path, form: str) -> None:
 
 def test_a_folder_is_read_once_although_it_holds_the_data_three_times(tmp_path: Path) -> None:
     export(samples(), tmp_path)
-    assert len(list(read_data(tmp_path))) == 4
+    found = list(read_data(tmp_path))
+    assert len(found) == 4 and found[2].evidence == {"leak/1: names a caption": "the caption"}
     (tmp_path / "empty").mkdir()
     with pytest.raises(LlavakitError, match=r"rejected\.jsonl"):
         list(read_data(tmp_path / "empty"))

@@ -38,7 +38,14 @@ def rows() -> list[Row]:
     boxes = (("cat & dog", 0.1, 0.1, 0.5, 0.5),)
     return [
         Row("one", "sub dir/a#1.png", "detail", (("Describe it.", "A cat."),), boxes=boxes),
-        Row("two", "gone.png", EVIL, ((EVIL, EVIL),), notes=(f"gate: {EVIL}",)),
+        Row(
+            "two",
+            "gone.png",
+            EVIL,
+            ((EVIL, EVIL),),
+            notes=(f"gate: {EVIL}",),
+            evidence={f"gate: {EVIL}": EVIL},
+        ),
         Row("three", "", "detail", kept=False, reasons=(EVIL,), reply=EVIL),
     ]
 

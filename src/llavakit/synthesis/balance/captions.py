@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,21 @@ from llavakit.data.readers.json_rows import Broken, read_rows
 from llavakit.errors import LlavakitError
 
 FIELDS = ("caption", "text", "blip_caption")
+_PICTURES = ("image", "file_name", "url")
 _NAMES = ("image", "image_id", "id", "url", "key")
 
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """A row: its caption, and what names its picture (not its place in the file). problem: why it has no caption."""
+    """A row: its caption, and what names it (not its place in the file). problem: why it has no caption.
+
+    image: its picture's file or address, "" where the row does not tell it.
+    """
 
     text: str
     name: str = ""
     problem: str = ""
+    image: str = ""
 
     @property
     def hash(self) -> int:
@@ -104,16 +109,17 @@ def of_row(row: Any, field: str = "") -> Caption:
     if not isinstance(row, dict):
         return Caption("", problem="a row that is no object")
     name = next((f"{key}={row[key]}" for key in _NAMES if row.get(key) not in (None, "")), "")
+    image = next((row[key] for key in _PICTURES if row.get(key) and isinstance(row[key], str)), "")
     for key in (field,) if field else FIELDS:
         if isinstance(row.get(key), str):
-            return Caption(row[key].strip(), name, "" if row[key].strip() else "an empty caption")
+            return Caption(row[key].strip(), name, "" if row[key].strip() else "an empty caption", image)
     turns = row.get("conversations") if not field else None
     if isinstance(turns, list):
         said = [
             t.get("value") for t in turns if isinstance(t, dict) and t.get("from") in ("gpt", "assistant")
         ]
         if said and isinstance(said[-1], str) and said[-1].strip():
-            return Caption(said[-1].strip(), name)
+            return Caption(said[-1].strip(), name, image=image)
         return Caption("", name, "a conversation without an answer")
     return Caption("", name, f"a row without {field or 'a caption'}")
 
@@ -121,7 +127,7 @@ def of_row(row: Any, field: str = "") -> Caption:
 def _read_tsv(source: CaptionSet) -> Iterator[Caption]:
     for line in _lines(source.path):
         text, _, rest = line.decode("utf-8", "replace").rstrip("\r\n").partition("\t")
-        yield Caption(text.strip(), rest, "" if text.strip() else "an empty caption")
+        yield Caption(text.strip(), rest, "" if text.strip() else "an empty caption", rest.partition("\t")[0])
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -146,7 +152,19 @@ def _coco(path: Path) -> dict[str, Any]:
 
 
 def _read_coco(source: CaptionSet) -> Iterator[Caption]:
-    return (of_row(row, source.field) for row in _coco(source.path)["annotations"])
+    content = _coco(source.path)
+    listed = content.get("images")
+    files = {
+        one["id"]: one["file_name"]
+        for one in (listed if isinstance(listed, list) else ())
+        if isinstance(one, dict)
+        and isinstance(one.get("id"), int | str)
+        and isinstance(one.get("file_name"), str)
+    }
+    for row in content["annotations"]:
+        number = row.get("image_id") if isinstance(row, dict) else None
+        known = files.get(number, "") if isinstance(number, int | str) else ""
+        yield replace(of_row(row, source.field), image=known)
 
 
 def _column(names: Sequence[str], source: CaptionSet) -> str:
@@ -165,7 +183,7 @@ def _read_parquet(source: CaptionSet) -> Iterator[Caption]:
     with parquet.ParquetFile(source.path) as file:
         names = file.schema_arrow.names
         columns = [_column(names, source)]
-        for name in _NAMES:
+        for name in dict.fromkeys((*_NAMES, *_PICTURES)):
             if name in names and not str(file.schema_arrow.field(name).type).startswith("struct"):
                 columns.append(name)
         for batch in file.iter_batches(batch_size=4096, columns=columns):

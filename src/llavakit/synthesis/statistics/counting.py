@@ -1,4 +1,4 @@
-"""Everything that is counted of a data set, in one pass and in memory that does not grow with its rows.
+"""Everything that is counted of a data set, in one pass; of each question and picture no more than a hash is kept.
 
 What lives here: the account and how a row enters it, and the account as plain values for `stats.json`. Which samples
 are shown is decided here too: those with the smallest hash of their id, so that the same data shows the same samples
@@ -13,7 +13,7 @@ import hashlib
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llavakit.synthesis.statistics.language import (
@@ -116,17 +116,11 @@ def survey(
             account.problems[row.problem] += 1
             continue
         if boxes and not row.boxes and row.image in boxes:
-            row = _with_boxes(row, boxes[row.image])
+            row = replace(row, boxes=boxes[row.image])
         _count(account, row, asking, pictures, questions)
         (kept if row.kept else rejected).offer(row)
     account.pictures = len(pictures)
     return Survey(account, kept.shown(), rejected.shown())
-
-
-def _with_boxes(row: Row, boxes: tuple[Boxed, ...]) -> Row:
-    from dataclasses import replace
-
-    return replace(row, boxes=boxes)
 
 
 def _short(text: str) -> bytes:
@@ -164,18 +158,19 @@ def _count(
     place: set[str] = set()
     nouns: set[str] = set()
     for question, answer in row.exchanges:
-        account.question_words[min(_LONGEST, len(words(question)))] += 1
-        account.answer_words[min(_LONGEST, len(words(answer)))] += 1
-        account.types[question_type(question)] += 1
-        account.starts[question_start(question)] += 1
+        asked, said = words(question), words(answer)
+        account.question_words[min(_LONGEST, len(asked))] += 1
+        account.answer_words[min(_LONGEST, len(said))] += 1
+        account.types[question_type(asked)] += 1
+        account.starts[question_start(asked)] += 1
         place |= spatial_words(answer)
-        nouns.update(asking.nouns(answer))
+        nouns |= asking.nouns(said)
         pair = asking.verb_and_noun(question)
         if pair is None:
             account.without_pair += 1
         else:
             account.asked[pair] += 1
-        short = _short(" ".join(words(question)))
+        short = _short(" ".join(asked))
         account.repeated_questions += short in questions
         questions.add(short)
     account.spatial.update(place)

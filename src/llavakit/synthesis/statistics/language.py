@@ -11,6 +11,7 @@ Knows sentences. Knows no data set.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 _BE = frozenset((
@@ -60,7 +61,7 @@ _SPATIAL = re.compile(
 
 def words(text: str) -> list[str]:
     """The words of a text, in lower case, without punctuation."""
-    return [word.lower() for word in _WORD.findall(text)]
+    return _WORD.findall(text.lower())
 
 
 def spatial_words(text: str) -> set[str]:
@@ -68,9 +69,8 @@ def spatial_words(text: str) -> set[str]:
     return set(_SPATIAL.findall(text.lower()))
 
 
-def question_type(question: str) -> str:
-    """`what`, `how many`, ..., `yes or no`, `command`, or `other`."""
-    said = words(question)
+def question_type(said: Sequence[str]) -> str:
+    """Of a question's words: `what`, `how many`, ..., `yes or no`, `command`, or `other`."""
     start = " ".join(said[:2])
     for one in _ASKING:
         if start == one or start.startswith(one + " "):
@@ -88,9 +88,9 @@ def question_type(question: str) -> str:
     return "other"
 
 
-def question_start(question: str) -> str:
+def question_start(said: Sequence[str]) -> str:
     """Its first two words."""
-    return " ".join(words(question)[:2])
+    return " ".join(said[:2])
 
 
 class Asking:
@@ -129,11 +129,11 @@ class Asking:
                 return ("be" if verb is None else self.base(lower[at])), found
         return None
 
-    def nouns(self, text: str) -> list[str]:
-        """The nouns of a text in the singular, by what each word mostly is."""
-        return [
-            self.singular(word) for word in words(text) if len(word) > 2 and self._tag(word) in ("NN", "NNS")
-        ]
+    def nouns(self, said: Sequence[str]) -> set[str]:
+        """The nouns among a text's words, in the singular, each once, by what each word mostly is."""
+        return {
+            self.singular(word) for word in set(said) if len(word) > 2 and self._tag(word) in ("NN", "NNS")
+        }
 
     def _is_verb(self, lower: list[str], tags: list[str], place: int) -> bool:
         token = lower[place]

@@ -59,7 +59,10 @@
     for (const [list, name] of [[one.reasons, "why"], [one.notes, "why note"]]) {
       if (list.length) {
         const made = add(words, "ul", undefined, name);
-        list.forEach((why) => add(made, "li", why));
+        list.forEach((why) => {
+          const item = add(made, "li", why);
+          if (Object.hasOwn(one.evidence, why)) add(item, "q", one.evidence[why]);
+        });
       }
     }
     const said = add(words, "dl", undefined, "said");

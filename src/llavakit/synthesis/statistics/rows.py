@@ -30,7 +30,8 @@ class Row:
     """One sample.
 
     exchanges: questions with their answers. reasons: why it was rejected; empty where it was kept. notes: what gates
-    noted. reply: what the teacher wrote, of a rejected sample. problem: why the row cannot be read.
+    noted. evidence: the words at which a gate saw a reason or a note. reply: what the teacher wrote, of a rejected
+    sample. problem: why the row cannot be read.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Row:
     kept: bool = True
     reasons: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    evidence: Mapping[str, str] = field(default_factory=dict)
     reply: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     boxes: tuple[Boxed, ...] = ()
@@ -119,6 +121,11 @@ def row_of(content: Any, number: int) -> Row:
         notes=tuple(
             f"{one.get('gate')}: {one.get('reason')}" for one in verdicts if one.get("action") == "note"
         ),
+        evidence={
+            f"{one.get('gate')}: {one.get('reason')}": str(one["evidence"])
+            for one in verdicts
+            if one.get("evidence")
+        },
         reply=str(content.get("reply") or ""),
         provenance={**provenance, "source": source},
         boxes=_boxes(provenance.get("boxes")),

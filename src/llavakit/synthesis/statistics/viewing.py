@@ -74,6 +74,7 @@ def view(rows: Iterable[Row], album: Album) -> tuple[list[dict[str, Any]], int]:
                 "reply": row.reply if not row.exchanges else "",
                 "reasons": list(row.reasons),
                 "notes": list(row.notes),
+                "evidence": dict(row.evidence),
                 "boxes": [[box[0], *(round(value, 4) for value in box[1:])] for box in row.boxes],
                 "from": _origin(row),
             }
