@@ -58,7 +58,7 @@ def read_scene(text: str) -> Scene:
             left, top, right, bottom = (float(found[number]) for number in (2, 3, 4, 5))
             boxes.append((named, (left, top, right, bottom)))
         elif not found and section in ("", "The picture") and not boxes:
-            captions.append(line if line.endswith((".", "!", "?")) else line + ".")
+            captions.append(line[0].upper() + line[1:] + ("" if line.endswith((".", "!", "?")) else "."))
     return Scene(tuple(captions), tuple(boxes), tuple(words))
 
 

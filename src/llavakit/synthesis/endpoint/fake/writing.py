@@ -27,7 +27,8 @@ from llavakit.synthesis.endpoint.fake.exchanges import (
 from llavakit.synthesis.endpoint.fake.scene import Scene, read_scene
 
 _TWO_SCORES = re.compile(r"assistant 1\b.*assistant 2\b|two (?:scores|values|numbers)", re.I | re.S)
-_ONE_SCORE = re.compile(r"\b(?:score|rate|rating|grade|mark|correctness)\b", re.I)
+_ONE_SCORE = re.compile(r"\b(?:scores?|rate|ratings?|grade|marks?|correctness)\b", re.I)
+_SHORT = re.compile(r"\bone (?:short|brief|single) (?:sentence|caption)\b|\bone-sentence\b|\bbriefly\b", re.I)
 _OPTION = re.compile(r"^\(?([A-H])[.)]", re.M)
 
 
@@ -72,9 +73,7 @@ def _plain(scene: Scene, system: str, asked: str, rng: random.Random) -> str:
         return rng.choice(options)
     if "single word or phrase" in everything:
         return rng.choice(("yes", "no", "2", "red", "left"))
-    if re.search(
-        r"\bone (?:short )?(?:sentence|caption)\b|\bone-sentence\b|\bbrief(?:ly)?\b", everything, re.I
-    ):
+    if _SHORT.search(everything):
         return brief(scene, rng)
     if (
         not scene.boxes
