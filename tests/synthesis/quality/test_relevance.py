@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.synthesis.quality.planted import reasons, said
 
+from llavakit.synthesis.context import Annotated, Box
+
 CHOICES = "What is on the lawn?\nA. two dogs\nB. a cat"
 
 
@@ -48,3 +50,10 @@ def test_an_answer_to_nothing_is_found(question: str, answer: str, kind: str, re
 )
 def test_an_answer_passes(question: str, answer: str, kind: str) -> None:
     assert reasons(said(answer, question, kind=kind), "relevance") == []
+
+
+def test_a_thing_of_the_picture_is_spoken_of_though_its_word_is_common() -> None:
+    captions = ("A mechanic repairs an engine inside a dusty garage.",)
+    garage = Annotated(2, "2.jpg", captions, (Box("person", (0.1, 0.1, 0.3, 0.9)),))
+    one = said("The person is on the left of the picture.", "Where is the person?", picture=garage)
+    assert reasons(one, "relevance") == []

@@ -112,7 +112,10 @@ def _is_elsewhere(candidate: Candidate, question: str, said: tuple[str, ...]) ->
     about = _stems(words(question))
     for text in (*picture.captions, *(region.phrase for region in picture.regions)):
         about |= _stems(words(text))
-    about |= _stems(words(" ".join(box.category for box in picture.boxes)))
+    things = words(" ".join(box.category for box in picture.boxes))
+    if set(things) & set(said):
+        return False  # a thing of the picture is no common word, though `person` is one elsewhere
+    about |= _stems(things)
     about |= _stems(words(" ".join(word.text for word in picture.words)))
     return len(about) >= 4 and not about & _stems(said)
 
