@@ -225,6 +225,20 @@ def test_a_row_a_picture_with_everything_that_can_be_said_of_one(tmp_path: Path)
     assert read.left_out == {"boxes without size": 1, "relations of things without a box": 1}
 
 
+def test_a_picture_that_two_rows_tell_of_is_taken_once_and_counted(tmp_path: Path) -> None:
+    rows = (
+        {"image": "a", "captions": ["A."]},
+        {"image": "a", "captions": ["B."]},
+        {"image": "a", "source": "other", "words": ["C"]},
+    )
+    read = read_annotations([write_rows(tmp_path / "rows.jsonl", *rows)])
+    assert [(picture.source, picture.captions) for picture in read.pictures] == [
+        ("rows", ("A.",)),
+        ("other", ()),
+    ]
+    assert read.left_out == {"pictures given twice": 1}
+
+
 def test_one_row_is_a_file_with_an_end_of_line_or_without(tmp_path: Path) -> None:
     for text in ('{"image": "a", "captions": ["A."]}', '\n{"image": "a", "captions": ["A."]}\n\n'):
         [picture] = read_annotations([write(tmp_path / "one.jsonl", text)]).pictures

@@ -147,7 +147,7 @@ def test_what_the_model_cannot_do_is_refused_once_and_others_go_on(folder: Path)
 
 
 def test_a_request_that_was_given_up_holds_nobody_up(folder: Path) -> None:
-    teacher = LocalTeacher(TextModel.open(str(folder)), "tiny")
+    teacher = Watched(TextModel.open(str(folder)), "tiny")
 
     async def run() -> TeacherReply:
         given_up = asyncio.create_task(teacher.reply(asked("What is this?")))
@@ -156,6 +156,13 @@ def test_a_request_that_was_given_up_holds_nobody_up(folder: Path) -> None:
         return await teacher.reply(asked("How many stars?"))
 
     assert asyncio.run(run()).usage.completion > 0
+    assert [size for size, _ in teacher.batches] == [1]
+
+
+def test_no_batch_is_larger_than_allowed(folder: Path) -> None:
+    teacher = Watched(TextModel.open(str(folder)), "tiny", batch_rows=2)
+    answers(teacher, *(asked("What is this?", seed) for seed in range(5)))
+    assert [size for size, _ in teacher.batches] == [2, 2, 1]
 
 
 def sent(size: tuple[int, int], colour: str = "red") -> SentPicture:

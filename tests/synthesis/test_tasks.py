@@ -96,6 +96,8 @@ def test_ids_that_two_data_sets_share_are_told_apart_by_the_data_set() -> None:
     assert [task.id for task in made] == ["conversation-coco-7", "conversation-vg-7", "conversation-9"]
     with pytest.raises(LlavakitError, match="'coco-7'"):
         tasks(DOG, DOG)
+    with pytest.raises(LlavakitError, match="'7-2' stands for a picture and for sample 2 of '7'"):
+        tasks(DOG, replace(DOG, id="7-2"), samples=2)
 
 
 def test_a_reply_becomes_a_conversation_with_the_picture_first() -> None:
@@ -202,6 +204,18 @@ def test_options_that_are_alike_too_few_or_no_texts_are_unreadable() -> None:
     for wrong in ([], ["two."], [2], "three", ["a", "b", "c", "d", "e", "f"]):
         with pytest.raises(Unreadable):
             read_choices(json.dumps({"items": [item | {"wrong": wrong}]}), random.Random(0))
+
+
+def test_regions_ask_for_the_description_and_for_the_box_in_turn() -> None:
+    rows = [{"box": list(box.corners), "phrase": f"thing {n}"} for n, box in enumerate(DOG.boxes)]
+    begun = set()
+    for seed in range(8):
+        asked = read_regions(json.dumps({"regions": rows}), DOG, random.Random(seed)).exchanges
+        for_box = ["bounding box" in question for question, _ in asked]
+        assert for_box == [for_box[0], not for_box[0], for_box[0]]
+        assert all(answer.startswith("[") == boxed for (_, answer), boxed in zip(asked, for_box, strict=True))
+        begun.add(for_box[0])
+    assert begun == {True, False}
 
 
 def test_a_made_up_box_is_left_out_with_a_note() -> None:

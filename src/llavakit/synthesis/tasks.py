@@ -88,17 +88,19 @@ def make_tasks(
         raise LlavakitError(
             f"The teacher of {', '.join(blind)} sees pictures; give the folder they lie in by --images."
         )
-    labels = _labels(pictures)
+    labels = _labels(pictures, samples)
     for picture, label in zip(pictures, labels, strict=True):
+        shown: SentPicture | PictureError | None = None  # of this picture, made once for all kinds
         for kind in kinds:
             lacking = _lacking(picture, kind)
             context = symbols(picture, kind.meta.parts)
             sent: tuple[SentPicture, ...] = ()
             if not lacking and "picture" in kind.meta.needs and images is not None:
-                try:
-                    sent = (encode(images.find(picture.image)),)
-                except PictureError as error:
-                    lacking = error.reason
+                shown = shown or _shown(picture, images)
+                if isinstance(shown, PictureError):
+                    lacking = shown.reason
+                else:
+                    sent = (shown,)
             if not lacking and not context.strip() and not sent:
                 lacking = "nothing to tell the teacher"
             if lacking:
@@ -130,7 +132,14 @@ def _lacking(picture: Annotated, kind: PromptFolder) -> str:
     return ""
 
 
-def _labels(pictures: Sequence[Annotated]) -> list[str]:
+def _shown(picture: Annotated, images: PictureFolder) -> SentPicture | PictureError:
+    try:
+        return encode(images.find(picture.image))
+    except PictureError as error:
+        return error
+
+
+def _labels(pictures: Sequence[Annotated], samples: int) -> list[str]:
     """Ids as text; the data set's name stands ahead of those that two data sets share."""
     times = Counter(str(picture.id) for picture in pictures)
     labels = [
@@ -142,6 +151,13 @@ def _labels(pictures: Sequence[Annotated]) -> list[str]:
             f"{len(twice)} ids stand for several pictures of one data set, the first is {twice[0]!r}; "
             "give every picture an id of its own."
         )
+    there = set(labels)
+    for number in range(2, samples + 1):
+        if clash := next((label for label in labels if f"{label}-{number}" in there), None):
+            raise LlavakitError(
+                f"The id {clash + f'-{number}'!r} stands for a picture and for sample {number} of {clash!r}; "
+                "ask for one sample a picture, or give that picture another id."
+            )
     return labels
 
 
