@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,21 @@ def test_several_processes_find_what_one_finds(tmp_path: Path, monkeypatch: pyte
         np.testing.assert_array_equal(getattr(one.told, name), getattr(two.told, name))
 
 
+def test_what_ends_a_process_is_told_as_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extraction, "CHUNK", 5)
+    source = open_captions(write(tmp_path, "jsonl"))
+    monkeypatch.setitem(sys.modules, "spacy", None)
+    with pytest.raises(LlavakitError, match="not installed"):
+        extract(source, Finder("spacy:en"), processes=2)
+    monkeypatch.setattr(extraction, "_shared", lambda *_: _break())
+    with pytest.raises(LlavakitError, match="fewer --processes"):
+        extract(source, Finder(), processes=2)
+
+
+def _break() -> extraction.Found:
+    raise BrokenProcessPool("one ended")
+
+
 def test_phrases_are_kept_for_another_call_and_not_for_another_file(tmp_path: Path) -> None:
     path = write(tmp_path, "jsonl")
     path.write_text(path.read_text() + '{"id": 99}\nnot json\n')
@@ -133,6 +150,9 @@ def test_nothing_is_replaced_unasked_and_mistakes_are_told(tmp_path: Path) -> No
         balance(path, path, HOW, force=True)
     with pytest.raises(LlavakitError, match="--minimum"):
         balance(path, tmp_path / "none.jsonl", Balance(Rule(minimum=500)))
+    (tmp_path / "damaged.parquet").write_bytes(b"PAR1")
+    with pytest.raises(LlavakitError, match="Parquet"):
+        list(open_captions(tmp_path / "damaged.parquet").captions())
     with pytest.raises(LlavakitError, match="ending"):
         open_captions(Path(__file__))
     with pytest.raises(LlavakitError, match="spacy:MODEL"):

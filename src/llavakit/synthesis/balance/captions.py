@@ -178,9 +178,15 @@ def _column(names: Sequence[str], source: CaptionSet) -> str:
 
 
 def _read_parquet(source: CaptionSet) -> Iterator[Caption]:
-    from pyarrow import parquet
+    from pyarrow import ArrowInvalid, parquet
 
-    with parquet.ParquetFile(source.path) as file:
+    try:
+        opened = parquet.ParquetFile(source.path)
+    except ArrowInvalid as error:
+        raise LlavakitError(
+            f"{source.path} cannot be read as Parquet ({error}); fetch or write it again."
+        ) from error
+    with opened as file:
         names = file.schema_arrow.names
         columns = [_column(names, source)]
         for name in dict.fromkeys((*_NAMES, *_PICTURES)):

@@ -16,6 +16,7 @@ from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import chain, islice
 from multiprocessing import get_context
@@ -132,9 +133,22 @@ def _found(chunks: Iterator[list[str]], finder: Finder, processes: int) -> Itera
         phrases = finder.load()
         yield from (phrases_of(chunk, phrases) for chunk in every)
         return
+    if finder.name != "textblob":
+        finder.load()  # what is not installed is told here, and not as a process that ended
+    try:
+        yield from _shared(every, finder, processes)
+    except BrokenProcessPool as error:
+        raise LlavakitError(
+            f"One of {processes} processes that find phrases was ended from outside, which happens where memory is "
+            "short; run again with fewer --processes."
+        ) from error
+
+
+def _shared(chunks: Iterator[list[str]], finder: Finder, processes: int) -> Iterator[Found]:
+    """What several processes find in chunks, in order; a few chunks for each are under way at once."""
     with ProcessPoolExecutor(processes, get_context("spawn"), initializer=_begin, initargs=(finder,)) as pool:
         waiting: deque[Future[Found]] = deque()
-        for chunk in every:
+        for chunk in chunks:
             waiting.append(pool.submit(_work, chunk))
             if len(waiting) > 2 * processes:
                 yield waiting.popleft().result()
