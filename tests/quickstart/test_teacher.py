@@ -11,6 +11,7 @@ from llavakit.quickstart.scenes import PICTURE_SIZE, captions, scenes
 from llavakit.quickstart.teacher import RuleTeacher, rule_kinds, understand
 from llavakit.synthesis.context import Annotated, Box, symbols
 from llavakit.synthesis.generate import generate
+from llavakit.synthesis.kinds import open_kinds
 from llavakit.synthesis.teacher import Message, TeacherRequest
 
 
@@ -52,3 +53,14 @@ def test_a_caption_that_does_not_explain_a_box_is_refused() -> None:
                 TeacherRequest((Message("system", "Task: detail"), Message("user", symbols(picture))))
             )
         )
+
+
+def test_the_rules_answer_the_prompts_that_come_with_llavakit_too() -> None:
+    pictures = [annotated(number, scene, rng) for number, (scene, rng) in enumerate(scenes("prompts", 10))]
+    made = generate(pictures, open_kinds(["conversation", "detail", "reasoning"]), RuleTeacher())
+    assert {conversation.meta["kind"] for conversation in made.conversations} >= {"conversation", "detail"}
+    assert not made.skipped
+    with pytest.raises(
+        LlavakitError, match="asked for 'brief'; it writes conversation, detail and reasoning"
+    ):
+        generate(pictures[:1], open_kinds(["brief"]), RuleTeacher())

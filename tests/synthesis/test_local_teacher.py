@@ -159,6 +159,21 @@ def test_a_request_that_was_given_up_holds_nobody_up(folder: Path) -> None:
     assert [size for size, _ in teacher.batches] == [1]
 
 
+def test_a_fault_in_answering_reaches_everybody_who_waits(folder: Path) -> None:
+    class Broken(LocalTeacher):
+        def _answer(self, batch):
+            raise KeyError("a fault of the program")
+
+    async def run() -> list[object]:
+        teacher = Broken(TextModel.open(str(folder)), "tiny", batch_rows=1)
+        waiting = asyncio.gather(
+            *(teacher.reply(asked("What?", n)) for n in range(3)), return_exceptions=True
+        )
+        return await asyncio.wait_for(waiting, 5)
+
+    assert [type(fault) for fault in asyncio.run(run())] == [KeyError] * 3
+
+
 def test_no_batch_is_larger_than_allowed(folder: Path) -> None:
     teacher = Watched(TextModel.open(str(folder)), "tiny", batch_rows=2)
     answers(teacher, *(asked("What is this?", seed) for seed in range(5)))

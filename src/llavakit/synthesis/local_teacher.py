@@ -45,7 +45,7 @@ from llavakit.synthesis.teacher import (
 BATCH_ROWS = 32
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Waiting:
     """A request with its prompt. head: positions of the prompt that all requests of its kind share."""
 
@@ -80,6 +80,7 @@ class LocalTeacher:
         self._shared: dict[tuple[Message, ...], list[int]] = {}
         self._rows = batch_rows
         self._waiting: list[_Waiting] = []
+        self._under_way: list[_Waiting] = []
         self._worker: asyncio.Task[None] | None = None
 
     async def reply(self, request: TeacherRequest) -> TeacherReply:
@@ -88,6 +89,7 @@ class LocalTeacher:
         self._waiting.append(waiting)
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
+            self._worker.add_done_callback(self._ended)
         return await waiting.future
 
     async def _work(self) -> None:
@@ -102,6 +104,7 @@ class LocalTeacher:
             batch = max(alike.values(), key=len)[: self._rows]
             for one in batch:
                 self._waiting.remove(one)
+            self._under_way = batch
             try:
                 replies = await asyncio.to_thread(self._answer, batch)
             except (LlavakitError, RuntimeError) as error:  # of torch: out of memory
@@ -113,6 +116,16 @@ class LocalTeacher:
             for one, reply in zip(batch, replies, strict=True):
                 if not one.future.done():
                     one.future.set_result(reply)
+
+    def _ended(self, worker: asyncio.Task[None]) -> None:
+        """Nobody waits for a worker that a fault has ended: all who wait are told of it."""
+        fault = asyncio.CancelledError() if worker.cancelled() else worker.exception()
+        if fault is None:
+            return
+        left, self._waiting = [*self._under_way, *self._waiting], []
+        for one in left:
+            if not one.future.done():
+                one.future.set_exception(fault)
 
     def _prepare(self, request: TeacherRequest, future: asyncio.Future[TeacherReply]) -> _Waiting:
         pictures = tuple(
