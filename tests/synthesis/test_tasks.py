@@ -77,6 +77,14 @@ def test_further_samples_are_other_requests() -> None:
     assert {(task.request.max_tokens, task.request.temperature) for task in made} == {(5, 0.0)}
 
 
+def test_a_kind_whose_reply_is_json_sends_its_schema_unless_told_otherwise() -> None:
+    kinds = ("conversation", "multiple_choice", "region")
+    [made, _] = tasks(DOG, kinds=kinds)
+    names = [list(task.request.schema["properties"]) if task.request.schema else None for task in made]
+    assert names == [None, ["items"], ["regions"]]
+    assert not any(task.request.schema for task in tasks(DOG, kinds=kinds, schemas=False)[0])
+
+
 def test_nothing_is_asked_about_a_picture_that_lacks_what_the_kind_needs() -> None:
     bare = replace(DOG, id=8, captions=(), boxes=())
     [made, skipped] = tasks(DOG, bare, kinds=("conversation", "text_rich", "region"))

@@ -71,6 +71,7 @@ def make_tasks(
     max_tokens: int | None = None,
     samples: int = 1,
     images: PictureFolder | None = None,
+    schemas: bool = True,
     skipped: Counter[str],
 ) -> Iterator[Task]:
     """Tasks in the order of pictures, kinds and samples, each made when it is asked for.
@@ -79,6 +80,7 @@ def make_tasks(
         temperature, max_tokens: in place of those that the prompts say.
         samples: how many replies a picture and kind get; every further one is asked with a seed of its own.
         images: where the pictures lie, for kinds whose teacher sees them.
+        schemas: whether the JSON schema of a kind that has one is sent; some servers refuse requests with one.
         skipped: counts, by `kind: reason`, the pictures of which there is no task.
 
     Raises:
@@ -118,7 +120,7 @@ def make_tasks(
                     seed + sample,
                     kind.meta.temperature if temperature is None else temperature,
                     kind.meta.max_tokens if max_tokens is None else max_tokens,
-                    SCHEMAS.get(kind.meta.form),
+                    SCHEMAS.get(kind.meta.form) if schemas else None,
                     sample,
                 )
                 name = f"{kind.name}-{label}" + (f"-{sample + 1}" if sample else "")
