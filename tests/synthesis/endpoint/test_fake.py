@@ -66,6 +66,21 @@ def test_slots_bound_the_work_and_the_rest_waits_in_line() -> None:
     assert 0.7 < stats["utilisation"] <= 1.001
 
 
+def test_no_more_connections_are_opened_than_asked_for_and_open_ones_are_used_again() -> None:
+    async def run() -> None:
+        async with (
+            FakeEndpoint(FakeSettings(latency_s=0.002)) as fake,
+            Endpoint(fake.url, connections=19) as endpoint,
+        ):
+            for at_once in (60, 60, 1):
+                await asyncio.gather(*(endpoint.reply(request(n)) for n in range(at_once)))
+            stats = fake.stats()
+            assert stats["answered"] == 121 and 17 <= stats["most_at_once"] <= 19
+            assert len(fake.connections) == stats["most_at_once"]
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize(("status", "trouble"), [(429, Trouble.RATE_LIMIT), (503, Trouble.OVERLOADED)])
 def test_beyond_the_slots_requests_are_rejected_where_so_asked(status: Any, trouble: Trouble) -> None:
     settings = FakeSettings(

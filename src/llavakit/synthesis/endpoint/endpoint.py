@@ -1,4 +1,4 @@
-"""A teacher behind a URL: one connection pool to one server that speaks OpenAI's chat completions.
+"""A teacher behind a URL: connections to one server that speaks OpenAI's chat completions.
 
 `reply` makes one attempt and tells trouble as it is; who asks decides about another. The HTTP layer neither retries nor
 follows redirections. Proxies of the environment are used for hosts that are not this machine; nothing else of the
@@ -15,6 +15,7 @@ import ipaddress
 import json
 import os
 import ssl
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -28,6 +29,19 @@ from llavakit.synthesis.endpoint.http_trouble import RateHeaders, error_of, read
 from llavakit.synthesis.teacher import TeacherError, TeacherReply, TeacherRequest, Trouble
 
 _CONNECT_S = 10.0
+_LANE_WIDTH = 8
+
+
+@dataclass(slots=True)
+class _Lane:
+    """A small pool of connections and how many requests are under way in it.
+
+    A pool looks through all of its connections for each request, so many at once are spread over small pools.
+    """
+
+    client: httpx2.AsyncClient
+    width: int
+    under_way: int
 
 
 class Endpoint:
@@ -54,34 +68,23 @@ class Endpoint:
         self.timeout_s, self.token_field, self.connections = timeout_s, token_field, connections
         self.rate: RateHeaders | None = None  # as last seen
         self._key = key_for(self.url) if key is None else key
-        self._client: httpx2.AsyncClient | None = None
+        self._lanes: list[_Lane] | None = None
+        self._trust = _trust(self.url)
 
     @property
     def name(self) -> str:
         return self.url
 
     async def __aenter__(self) -> Self:
-        limits = httpx2.Limits(
-            max_connections=self.connections,
-            max_keepalive_connections=self.connections,
-            keepalive_expiry=30.0,
-        )
-        self._client = httpx2.AsyncClient(
-            headers={"Authorization": f"Bearer {self._key}"} if self._key else None,
-            timeout=httpx2.Timeout(None, connect=min(_CONNECT_S, self.timeout_s)),
-            limits=limits,
-            verify=_trust(self.url),
-            proxy=proxy_for(self.url),
-            trust_env=False,
-        )
+        self._lanes = []
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
+        lanes, self._lanes = self._lanes or [], None
+        for lane in lanes:
+            await lane.client.aclose()
 
     async def reply(self, request: TeacherRequest) -> TeacherReply:
         """One attempt.
@@ -122,12 +125,12 @@ class Endpoint:
         Raises:
             TeacherError: anything else happened.
         """
-        if self._client is None:
-            raise LlavakitError(f"The endpoint {self.url} is not open; use it as `async with Endpoint(...)`.")
+        lane = self._lane()
         at, seconds = self.url + path, self.timeout_s if timeout_s is None else timeout_s
+        lane.under_way += 1
         try:
             async with asyncio.timeout(seconds):
-                response = await self._client.request(
+                response = await lane.client.request(
                     method, at, content=body, headers={"Content-Type": kind} if kind else None
                 )
         except TimeoutError as error:
@@ -146,6 +149,8 @@ class Endpoint:
             sent = not isinstance(error, httpx2.WriteError)
             message = f"The connection to {at} was cut before the answer was whole ({type(error).__name__})."
             raise TeacherError(Trouble.TRANSIENT, message, paid=sent) from error
+        finally:
+            lane.under_way -= 1
         self.rate = read_rate_headers(response.headers) or self.rate
         if response.status_code != 200:
             found = error_of(response.status_code, response.headers, response.text, at=at)
@@ -156,6 +161,31 @@ class Endpoint:
                 paid=found.paid,
             )
         return response
+
+    def _lane(self) -> _Lane:
+        """The first lane with room, so that open connections are used again; another one when all are full."""
+        if self._lanes is None:
+            raise LlavakitError(f"The endpoint {self.url} is not open; use it as `async with Endpoint(...)`.")
+        for lane in self._lanes:
+            if lane.under_way < lane.width:
+                return lane
+        width = min(_LANE_WIDTH, self.connections - sum(lane.width for lane in self._lanes))
+        if width > 0:
+            self._lanes.append(_Lane(self._client(width), width, 0))
+            return self._lanes[-1]
+        return min(self._lanes, key=lambda lane: lane.under_way / lane.width)
+
+    def _client(self, width: int) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(
+            headers={"Authorization": f"Bearer {self._key}"} if self._key else None,
+            timeout=httpx2.Timeout(None, connect=min(_CONNECT_S, self.timeout_s)),
+            limits=httpx2.Limits(
+                max_connections=width, max_keepalive_connections=width, keepalive_expiry=30.0
+            ),
+            verify=self._trust,
+            proxy=proxy_for(self.url),
+            trust_env=False,
+        )
 
 
 def listed(raw: str, *, at: str) -> list[dict[str, Any]]:

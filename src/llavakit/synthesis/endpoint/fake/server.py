@@ -32,7 +32,7 @@ class FakeEndpoint:
         self.settings = settings or FakeSettings()
         self.chat = Chat(self.settings)
         self.batching = Batching(self.chat)
-        self._connections: set[Connection] = set()
+        self.connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
         self._routes: dict[tuple[str, str], Callable[[Call], Awaitable[Answer]]] = {
             ("POST", "/v1/chat/completions"): self.chat.answer,
@@ -68,7 +68,7 @@ class FakeEndpoint:
         loop, settings = asyncio.get_running_loop(), self.settings
         try:
             self._server = await loop.create_server(
-                lambda: Connection(self._handle, self._connections),
+                lambda: Connection(self._handle, self.connections),
                 settings.host,
                 settings.port,
                 backlog=1024,
@@ -85,7 +85,7 @@ class FakeEndpoint:
     ) -> None:
         if self._server is not None:
             self._server.close()
-            for connection in list(self._connections):
+            for connection in list(self.connections):
                 connection.drop()
             self._server = None
             await asyncio.sleep(0)  # what was dropped is cleared away in the loop's next turn
