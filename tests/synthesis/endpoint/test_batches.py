@@ -93,7 +93,7 @@ def test_a_batch_moves_on_with_time_and_what_was_done_of_a_cancelled_one_is_kept
         last = results[REQUESTS[-1].key]
         assert isinstance(last, TeacherError) and "not worked on" in str(last) and not last.paid
 
-    with_batches(run, batch_s=0.4)
+    with_batches(run, batch_s=1.0)
 
 
 def test_what_expired_can_be_handed_over_again_until_nothing_is_missing() -> None:

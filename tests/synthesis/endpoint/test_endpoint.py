@@ -129,6 +129,10 @@ def test_the_key_is_in_no_error_even_where_the_server_says_it() -> None:
     error, _ = ask(answer(401, '{"error": "no such key as Zq77pass"}'), then=fail, key="Zq77pass")
     assert error.trouble is Trouble.ACCESS
     assert "Zq77pass" not in str(error) and "LLAVAKIT_TEACHER_KEY" in str(error)
+    error, _ = ask(answer(200, '{"told": "Zq77pass"}'), then=fail, key="Zq77pass")
+    assert (
+        error.trouble is Trouble.TRANSIENT and "Zq77pass" not in str(error) and "no `choices`" in str(error)
+    )
 
 
 def test_models_are_listed() -> None:

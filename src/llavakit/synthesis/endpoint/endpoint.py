@@ -94,11 +94,11 @@ class Endpoint:
         """
         body = json.dumps(chat_body(request, token_field=self.token_field)).encode()
         response = await self.send("POST", "/chat/completions", body, kind="application/json")
-        return chat_reply(
-            response.text,
-            request_id=response.headers.get("x-request-id", ""),
-            at=f"{self.url}/chat/completions",
-        )
+        request_id = response.headers.get("x-request-id", "")
+        try:
+            return chat_reply(response.text, request_id=request_id, at=f"{self.url}/chat/completions")
+        except TeacherError as error:
+            raise self._keyless(error) from error.__cause__
 
     async def models(self) -> list[str]:
         """The names of the models that are served.
@@ -153,14 +153,13 @@ class Endpoint:
             lane.under_way -= 1
         self.rate = read_rate_headers(response.headers) or self.rate
         if response.status_code != 200:
-            found = error_of(response.status_code, response.headers, response.text, at=at)
-            raise TeacherError(
-                found.trouble,
-                without_keys(str(found), self._key),
-                retry_after=found.retry_after,
-                paid=found.paid,
-            )
+            raise self._keyless(error_of(response.status_code, response.headers, response.text, at=at))
         return response
+
+    def _keyless(self, error: TeacherError) -> TeacherError:
+        """The error without our key, should the server have said it."""
+        told = without_keys(str(error), self._key)
+        return TeacherError(error.trouble, told, retry_after=error.retry_after, paid=error.paid)
 
     def _lane(self) -> _Lane:
         """The first lane with room, so that open connections are used again; another one when all are full."""
