@@ -1,0 +1,84 @@
+"""Asking from code that is not asynchronous: one call runs the engine to its end, and a signal stops it in good order.
+
+The first Ctrl-C or SIGTERM sends nothing more and waits for what is under way; the second leaves at once. Either way
+the journal is whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+
+from llavakit.synthesis.asking.engine import run
+from llavakit.synthesis.asking.events import Account, Limits, Report, silent
+from llavakit.synthesis.asking.journal import Journal
+from llavakit.synthesis.asking.prices import Prices
+from llavakit.synthesis.teacher import Teacher, TeacherRequest
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def ask_all(
+    requests: Iterable[TeacherRequest],
+    teacher: Teacher,
+    journal: Journal,
+    *,
+    limits: Limits | None = None,
+    prices: Prices | None = None,
+    report: Report = silent,
+) -> Account:
+    """Run the engine until it ends. A teacher that is an asynchronous context manager is entered around it.
+
+    Raises:
+        KeyboardInterrupt: a second signal came while calls were under way.
+    """
+    return asyncio.run(_ask_all(requests, teacher, journal, limits, prices, report))
+
+
+async def _ask_all(
+    requests: Iterable[TeacherRequest],
+    teacher: Teacher,
+    journal: Journal,
+    limits: Limits | None,
+    prices: Prices | None,
+    report: Report,
+) -> Account:
+    async with AsyncExitStack() as stack:
+        if isinstance(teacher, AbstractAsyncContextManager):
+            await stack.enter_async_context(teacher)
+        stop = asyncio.Event()
+        with Signals(stop):
+            return await run(
+                requests, teacher, journal, limits=limits, prices=prices, report=report, stop=stop
+            )
+
+
+class Signals:
+    """While it is entered, the first SIGINT or SIGTERM sets `stop` and the second cancels the running task.
+
+    Only a program's main thread hears signals; elsewhere nothing is changed.
+    """
+
+    def __init__(self, stop: asyncio.Event) -> None:
+        self.stop = stop
+        self.hears = threading.current_thread() is threading.main_thread()
+
+    def __enter__(self) -> None:
+        if self.hears:
+            loop, task = asyncio.get_running_loop(), asyncio.current_task()
+            for number in _SIGNALS:
+                loop.add_signal_handler(number, self._heard, task)
+
+    def __exit__(self, *_: object) -> None:
+        if self.hears:
+            loop = asyncio.get_running_loop()
+            for number in _SIGNALS:
+                loop.remove_signal_handler(number)
+
+    def _heard(self, task: asyncio.Task[object] | None) -> None:
+        if self.stop.is_set() and task is not None:
+            task.cancel()
+        self.stop.set()
