@@ -147,6 +147,8 @@ def test_a_number_that_boxes_cannot_contradict_passes(one: object) -> None:
     [
         ("The frisbee is to the right of the bench.", [PLACES]),
         ("The bench is on the left side of the picture.", [PLACES]),
+        ("The bench can be seen on the left of the image.", [PLACES]),
+        ("On the left of the picture there is a bench.", [PLACES]),
         ("The frisbee is below the bench.", []),
         ("The frisbee is to the left of the bench.", []),
         ("The bench is on the right of the picture.", []),
@@ -162,6 +164,13 @@ def test_names_are_read_in_singular_and_plural() -> None:
     assert names("Buses, knives, geese and teddy bears; skis, couches, sheep.") == [
         *("bus", "knife", "bird", "teddy bear", "skis", "couch", "sheep")
     ]
+
+
+def test_a_traffic_light_is_no_traffic() -> None:
+    crossing = Annotated(
+        5, "5.jpg", ("A bus waits at a traffic light.",), (Box("bus", (0.1, 0.2, 0.5, 0.7)),)
+    )
+    assert reasons(said("A man on a bicycle passes a car.", picture=crossing), "hallucination") == [INVENTS]
 
 
 def test_the_tables_speak_of_the_80_categories() -> None:

@@ -21,10 +21,9 @@ from llavakit.synthesis.quality.text import Finding, normalised
 
 VERSION = 1
 
-_PERMUTATIONS = 128
-_BANDS = (
-    32  # of 4 values each: two texts at an index of 0.7 share one with a chance of 1 - (1 - 0.7^4)^32 > 0.999
-)
+_PERMUTATIONS = 120
+# Bands of 6 values each: two texts at an index of 0.8 share one with a chance of 1 - (1 - 0.8^6)^20 > 0.99.
+_BANDS = 20
 _RUN = 3
 _ALWAYS = 3  # so many equal answers are no excess in any set, however small
 

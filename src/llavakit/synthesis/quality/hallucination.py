@@ -121,11 +121,9 @@ def find_places(candidate: Candidate, settings: Settings, vocabulary: Vocabulary
                     )
                     behind = vocabulary.mentions(sentence[match.end() :])[:1]
                     near = [one for one in behind if one.start <= 4]
-                    if (
-                        len(ahead) == 1
-                        and ahead[0].told
-                        and judge(match, ahead[0], near, single, settings.margin)
-                    ):
+                    if judge is _within and not sentence[: match.start()].strip():
+                        ahead = tuple(near)  # `On the left of the picture there is a dog`
+                    if len(ahead) == 1 and judge(match, ahead[0], near, single, settings.margin):
                         yield Finding("placed otherwise than boxes", sentence[:120])
 
 

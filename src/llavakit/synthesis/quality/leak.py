@@ -17,7 +17,7 @@ from llavakit.synthesis.quality.text import Finding, around, has_any, words
 VERSION = 1
 
 _SAY = (
-    r"(?:say|mention|describe|state|indicate|note|suggest|tell|refer|specif|list|show|imply|implie|include|provide|give"
+    r"(?:say|mention|describe|state|indicate|note|suggest|tell|refer|specif|list|show|imply|implie|call|agree|include|provide|give"
     r"|do(?:es)? not|don't|doesn't)"
 )
 _SOURCE = (
@@ -43,6 +43,7 @@ PATTERNS = {
         r"\b(?:provided|given|available|supplied) (?:information|context|captions?|descriptions?|annotations?)\b",
         r"\binformation (?:provided|given)\b",
         r"\b(?:in|from) (?:the|these|one of the|all|some of the) captions\b",
+        r"\b(?:one|some|all|most|any|none|each|several|both|two|three) of the (?:\w+ )?captions\b",
         rf"\b(?:the|these|those|all|one|some|several|both)(?: of the)? sentences? (?:\w+ )?{_SAY}",
         r"\baccording to (?:the|these|those|some) (?:sentences?|people who wrote|lists?|boxes|symbols)\b",
         r"\b(?:people|who|somebody|someone) wrote (?:of|about|for) (?:the|this) (?:picture|image|photo|scene)\b",

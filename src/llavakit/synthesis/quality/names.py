@@ -144,7 +144,7 @@ LOOSE: dict[str, frozenset[str]] = {
 KIN: tuple[frozenset[str], ...] = (
     frozenset({"couch", "chair", "bench"}),
     frozenset({"cup", "wine glass", "bowl", "bottle"}),
-    frozenset({"car", "truck", "bus"}),
+    frozenset({"car", "truck"}),
     frozenset({"handbag", "backpack", "suitcase"}),
     frozenset({"tv", "laptop", "keyboard", "mouse"}),
     frozenset({"oven", "microwave", "toaster"}),

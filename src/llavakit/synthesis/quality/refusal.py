@@ -49,6 +49,7 @@ PHRASES = {
         rf"\bno {_PICTURE} (?:\w+ )?(?:was|were|has been|have been|is|seems? to (?:be|have been)) (?:\w+ )?{_SHOWN}",
         rf"\b(?:have not|haven't|did not|didn't|not) (?:been )?(?:{_SHOWN}|provide|attach|upload|include|share|send)"
         rf" (?:\w+ ){{0,2}}{_PICTURE}",
+        rf"(?:\bnot|n't|\bno) (?:\w+ ){{0,4}}{_PICTURE} (?:\w+ )?{_SHOWN}\b",
         rf"\b(?:please|could you|can you|kindly) (?:\w+ ){{0,2}}(?:provide|upload|share|attach|send|supply|resend)"
         rf" (?:\w+ ){{0,4}}(?:{_PICTURE}|description|details|information|context|text|question|captions?)",
         rf"\bthe {_PICTURE} (?:\w+ )?(?:did not|didn't|failed to|could not|couldn't) (?:come through|load|upload|be)",

@@ -16,6 +16,7 @@ from llavakit.synthesis.quality.names import KIN, LOOSE, NAMES, NOTHING
 from llavakit.synthesis.quality.text import word_set
 
 _TOKEN = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*|[.!?;:,()\n]")
+_TRAFFIC_LIGHT = re.compile(r"\btraffic (?=lights?\b|signals?\b|signs?\b)")  # no traffic
 _ENDS = frozenset(".!?\n;")
 _PARTS = frozenset({",", "but", "(", ")", ":", "and", "while"})
 _IRREGULAR = {
@@ -176,13 +177,14 @@ class Vocabulary:
             *(region.phrase for region in picture.regions),
             *(word.text for word in picture.words),
         )
+        loose: set[str] = set()
         for text in texts:
             for mention in self.mentions(text):
                 has |= mention.categories
-            spoken = _TOKEN.findall(text.lower())
+            spoken = _TOKEN.findall(_TRAFFIC_LIGHT.sub("", text.lower()))
             for length in (1, 2):
                 for start in range(len(spoken) - length + 1):
-                    has |= LOOSE.get(" ".join(spoken[start : start + length]), frozenset())
+                    loose |= LOOSE.get(" ".join(spoken[start : start + length]), frozenset())
         near = [group for group in KIN if group & has]
         if has & {
             "bowl",
@@ -197,7 +199,7 @@ class Vocabulary:
             "cake",
         }:
             has.add("dining table")
-        return frozenset(has).union(*near)
+        return frozenset(has).union(loose, *near)
 
 
 def _is_guess(tokens: list[str], place: int, guesses: frozenset[str] = _GUESS) -> bool:
@@ -209,7 +211,8 @@ def _is_guess(tokens: list[str], place: int, guesses: frozenset[str] = _GUESS) -
 
 def is_asserted(text: str) -> bool:
     """Whether no word of the text denies or guesses."""
-    return not {token.lower() for token in _TOKEN.findall(text)} & (_NEGATION | _GUESS)
+    tokens = _TOKEN.findall(text.lower().replace("’", "'"))
+    return not any(token in _NEGATION or _is_guess(tokens, place) for place, token in enumerate(tokens))
 
 
 def _is_fruit(tokens: list[str], place: int) -> bool:
