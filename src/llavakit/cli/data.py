@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from llavakit.cli.balance import balance_command, pairs_command
+from llavakit.cli.generate import export_data_command
 from llavakit.cli.stats import stats_command
 
 data_app = typer.Typer(no_args_is_help=True, help="Look after data sets: check them, convert them.")
 data_app.command("balance")(balance_command)
+data_app.command("export")(export_data_command)
 data_app.command("pairs")(pairs_command)
 data_app.command("stats")(stats_command)
 

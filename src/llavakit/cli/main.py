@@ -17,6 +17,7 @@ from llavakit.cli.chat import chat_command
 from llavakit.cli.data import data_app
 from llavakit.cli.export import export_command
 from llavakit.cli.fake_endpoint import fake_endpoint_command
+from llavakit.cli.generate import generate_command
 from llavakit.cli.inspect import inspect_command
 from llavakit.cli.plan import plan_command
 from llavakit.cli.quickstart import quickstart_command
@@ -35,6 +36,7 @@ app.command("quickstart")(quickstart_command)
 app.command("plan")(plan_command)
 app.command("train")(train_command)
 app.command("chat")(chat_command)
+app.command("generate")(generate_command)
 app.command("export")(export_command)
 app.command("inspect")(inspect_command)
 app.command("fake-endpoint")(fake_endpoint_command)

@@ -72,9 +72,7 @@ def export(samples: Iterable[Sample], folder: Path, formats: Sequence[str] = tup
 
     Raises LlavakitError for a format that is not known. When anything fails, files that stood there are untouched.
     """
-    for name in formats:
-        if name not in FORMATS:
-            raise LlavakitError(f"The format {name!r} is not known; choose from {', '.join(FORMATS)}.")
+    check_formats(formats)
     folder.mkdir(parents=True, exist_ok=True)
     done = Exported(files=[FORMATS[name] for name in formats] + [REJECTED])
     partial = {name: folder / f".partial-{name}" for name in done.files}
@@ -98,6 +96,13 @@ def export(samples: Iterable[Sample], folder: Path, formats: Sequence[str] = tup
         for path in partial.values():
             path.unlink(missing_ok=True)
     return done
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Raises LlavakitError for a format that is not known."""
+    for name in formats:
+        if name not in FORMATS:
+            raise LlavakitError(f"The format {name!r} is not known; choose from {', '.join(FORMATS)}.")
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -23,24 +23,27 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 def ask_all(
     requests: Iterable[TeacherRequest],
-    teacher: Teacher,
+    teacher: Teacher | AbstractAsyncContextManager[Teacher],
     journal: Journal,
     *,
     limits: Limits | None = None,
     prices: Prices | None = None,
     report: Report = silent,
 ) -> Account:
-    """Run the engine until it ends. A teacher that is an asynchronous context manager is entered around it.
+    """Run the engine until it ends. A teacher that is opened by an asynchronous context manager is entered around it.
 
     Raises:
         KeyboardInterrupt: a second signal came while calls were under way.
     """
-    return asyncio.run(_ask_all(requests, teacher, journal, limits, prices, report))
+    try:
+        return asyncio.run(_ask_all(requests, teacher, journal, limits, prices, report))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 async def _ask_all(
     requests: Iterable[TeacherRequest],
-    teacher: Teacher,
+    teacher: Teacher | AbstractAsyncContextManager[Teacher],
     journal: Journal,
     limits: Limits | None,
     prices: Prices | None,
@@ -48,7 +51,7 @@ async def _ask_all(
 ) -> Account:
     async with AsyncExitStack() as stack:
         if isinstance(teacher, AbstractAsyncContextManager):
-            await stack.enter_async_context(teacher)
+            teacher = await stack.enter_async_context(teacher)
         stop = asyncio.Event()
         with Signals(stop):
             return await run(

@@ -18,7 +18,7 @@ START = 8
 _SHRINK = 0.7
 _GAIN = 1.12  # a doubled window has to bring this much more, or it was too large
 _PROBE, _PROBE_GAIN = 0.1, 1.04
-_PROBE_FIRST, _PROBE_LAST = 8.0, 120.0  # seconds between attempts at a larger window
+_PROBE_FIRST, _PROBE_LAST = 2.0, 120.0  # seconds between attempts at a larger window
 _MARGIN = 1.1
 
 
@@ -70,12 +70,13 @@ class Window:
             self._fall_back(now)
         elif self.known is None:
             self.known, self._probe_at = fewer, now + self._probe_every
-        elif self._streak > 1:
+        elif self._streak > 1:  # a single one may be nobody's fault
             self.known = min(self.known, fewer)
         if now - self._shrunk_at >= (self.latency or 0.0):
             self._shrunk_at = now
             self.size = max(1.0, min(self.size, under_way) * _SHRINK)
         self.size = min(self.size, self.known or self.size)
+        self._last = None
         self._start_round()
 
     def _end_round(self, now: float, latency: float) -> None:
@@ -91,8 +92,8 @@ class Window:
             else:
                 self._last = (self.size, rate, latency)
                 self.size = min(self.size * 2, self.most)
-        elif self._probing is not None and last is not None:
-            if rate > last[1] * _PROBE_GAIN:
+        elif self._probing is not None:
+            if last is None or rate > last[1] * _PROBE_GAIN:
                 self._probing, self._probe_every, self._probe_at = None, _PROBE_FIRST, now
                 self._last = (self.size, rate, latency)
             else:
