@@ -15,6 +15,7 @@ import typer
 from llavakit import __version__
 from llavakit.cli.chat import chat_command
 from llavakit.cli.data import data_app
+from llavakit.cli.eval import eval_command
 from llavakit.cli.export import export_command
 from llavakit.cli.fake_endpoint import fake_endpoint_command
 from llavakit.cli.generate import generate_command
@@ -37,6 +38,7 @@ app.command("plan")(plan_command)
 app.command("train")(train_command)
 app.command("chat")(chat_command)
 app.command("generate")(generate_command)
+app.command("eval")(eval_command)
 app.command("export")(export_command)
 app.command("inspect")(inspect_command)
 app.command("fake-endpoint")(fake_endpoint_command)

@@ -28,3 +28,8 @@ def load(name: str) -> Benchmark:
     module = import_module(f"{__name__}.{_WHERE[name]}")
     several: tuple[Benchmark, ...] = getattr(module, "BENCHMARKS", ()) or (module.BENCHMARK,)
     return next(benchmark for benchmark in several if benchmark.name == name)
+
+
+def family(name: str) -> str:
+    """The name of the file that has a benchmark, which those that read the same data share; the name itself if none."""
+    return _WHERE.get(name, name)

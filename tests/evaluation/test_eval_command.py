@@ -1,0 +1,121 @@
+"""`llavakit eval` on saved answers: what it prints, what it writes, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from llavakit.cli.main import main
+from llavakit.evaluation.results import read_marked, read_results
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = Path(os.environ.get("LLAVAKIT_GOLDEN", ROOT.parent / "shared" / "golden")) / "scienceqa"
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A ScienceQA of three questions, in a folder of its name."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "200")
+    folder = tmp_path / "data" / "scienceqa"
+    folder.mkdir(parents=True)
+    problem = {"question": "Which?", "choices": ["trout", "whale"], "answer": 1, "hint": "", "image": None}
+    subjects = {"1": "natural science", "2": "natural science", "5": "social science"}
+    problems = {
+        name: {**problem, "subject": subject, "grade": "grade3"} for name, subject in subjects.items()
+    }
+    (folder / "problems.json").write_text(json.dumps(problems))
+    (folder / "pid_splits.json").write_text(json.dumps({"test": ["1", "2", "5"]}))
+    return tmp_path / "data"
+
+
+def answers(folder: Path, texts: dict[str, str]) -> str:
+    path = folder / "answers.jsonl"
+    path.write_text("".join(json.dumps({"question_id": n, "text": t}) + "\n" for n, t in texts.items()))
+    return str(path)
+
+
+def run(*arguments: str) -> None:
+    main(["eval", *arguments])
+
+
+def test_a_score_is_shown_and_written_with_all_it_was_made_from(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = answers(tmp_path, {"1": "B", "2": "A", "5": "no idea", "9": "B"})
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit) as end:
+        run("--answers", saved, "--benchmarks", "scienceqa", "--data", str(data), "--out", str(out))
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    assert "full 33.33" in shown
+    assert "1 answers to no question" in shown
+    assert "1 marked: no letter found" in shown
+    result = read_results(out)["benchmarks"]["scienceqa"]
+    assert result["score"] == pytest.approx(100 / 3)
+    assert result["figures"]["IMG"] is None, "a share of nothing is null"
+    assert result["categories"]["NAT"] == {"mean_credit": 50.0, "questions": 2}
+    assert set(result["hashes"]["data"]) == {"problems.json", "pid_splits.json"}
+    marked = read_marked(out, "scienceqa")
+    assert [(row["llavakit_question"], row["parsed"], row["credit"]) for row in marked] == [
+        ("1", "B", 1.0),
+        ("2", "A", 0.0),
+        ("5", None, 0.0),
+    ]
+
+
+def test_marked_answers_score_the_same_again(data: Path, tmp_path: Path) -> None:
+    saved = answers(tmp_path, {"1": "B", "2": "A", "5": "no idea"})
+    first, second = tmp_path / "first", tmp_path / "second"
+    for source, out in ((saved, first), (str(first / "scienceqa.jsonl"), second)):
+        with pytest.raises(SystemExit):
+            run("--answers", source, "--benchmarks", "scienceqa", "--data", str(data), "--out", str(out))
+    assert read_results(first)["benchmarks"] == read_results(second)["benchmarks"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--benchmarks", "nonsense", "--answers", "ANSWERS"], "no benchmark named 'nonsense'"),
+        (["--benchmarks", "scienceqa,scienceqa_img", "--answers", "ANSWERS"], "give --answers once for each"),
+        (["--benchmarks", "scienceqa", "--answers", "ANSWERS", "--variant", "v9"], "no variant 'v9'"),
+        (["--benchmarks", "scienceqa", "--answers", "nowhere"], "nowhere cannot be read"),
+        (["--benchmarks", "scienceqa", "--answers", "ANSWERS"], "2 of 3 questions have no answer"),
+    ],
+)
+def test_wrong_input_is_one_sentence_and_code_2(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+) -> None:
+    saved = answers(tmp_path, {"1": "B"})
+    with pytest.raises(SystemExit) as end:
+        run(*[saved if one == "ANSWERS" else one for one in arguments], "--data", str(data))
+    assert end.value.code == 2
+    shown = capsys.readouterr().err
+    assert told in shown and shown.count("\n") == 1
+
+
+def test_results_are_never_overwritten(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = answers(tmp_path, {"1": "B", "2": "A", "5": "B"})
+    arguments = ("--answers", saved, "--benchmarks", "scienceqa", "--data", str(data), "--out", str(tmp_path))
+    with pytest.raises(SystemExit) as end:
+        run(*arguments)
+    assert end.value.code == 0
+    with pytest.raises(SystemExit) as end:
+        run(*arguments)
+    assert end.value.code == 2
+    assert "holds results already" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not GOLDEN.is_dir(), reason="LLaVA's published answers are not here")
+def test_published_answers_give_the_published_score(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = GOLDEN / "answers-llava-v1.5-13b_output.json"
+    with pytest.raises(SystemExit):
+        run("--answers", str(saved), "--benchmarks", "scienceqa_img", "--data", str(GOLDEN))
+    assert "IMG 71.64" in capsys.readouterr().out

@@ -1,0 +1,92 @@
+"""Intervals: the fast way for means agrees with the plain one, units stay together, nothing gives no number."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from llavakit.evaluation.benchmark import Benchmark, Figures, Question, Variant, Verdict
+from llavakit.evaluation.intervals import bootstrap, wilson
+
+
+def summarise(verdicts: Sequence[Verdict]) -> Figures:
+    count = len(verdicts)
+    return {"accuracy": 100 * sum(verdict.credit for verdict in verdicts) / count if count else math.nan}
+
+
+def whole_units(verdicts: Sequence[Verdict]) -> Figures:
+    """Percent of units all of whose questions are right: circular evaluation."""
+    grouped: dict[str, list[float]] = {}
+    for verdict in verdicts:
+        grouped.setdefault(verdict.question.unit, []).append(verdict.credit)
+    assert all(len(credits) == 2 for credits in grouped.values()), "a unit that is drawn twice is two units"
+    return {"accuracy": 100 * sum(all(credits) for credits in grouped.values()) / len(grouped)}
+
+
+MEAN = Benchmark(
+    name="toy",
+    title="Toy",
+    files=(),
+    variants=(Variant("plain", "toy"),),
+    read=lambda folder, variant: [],
+    mark=lambda question, answer: Verdict(question, answer, 0.0),
+    summarise=summarise,
+    headline="accuracy",
+)
+PLAIN = replace(MEAN, mean=False)
+
+
+def verdicts(right: int, total: int, unit: int = 1) -> list[Verdict]:
+    return [
+        Verdict(
+            Question(str(place), (), "?", "", unit=f"u{place // unit}" if unit > 1 else ""),
+            "",
+            float(place < right),
+        )
+        for place in range(total)
+    ]
+
+
+def test_the_fast_interval_of_a_mean_is_that_of_drawing_verdicts() -> None:
+    made = verdicts(140, 200)
+    fast, plain = bootstrap(MEAN, made), bootstrap(PLAIN, made, draws=2000)
+    assert (fast.low, fast.high) == pytest.approx((plain.low, plain.high), abs=0.6)
+    low, high = wilson(140, 200)
+    assert (fast.low, fast.high) == pytest.approx((100 * low, 100 * high), abs=0.6)
+
+
+def test_questions_of_one_unit_count_as_one_draw() -> None:
+    single, paired = bootstrap(MEAN, verdicts(140, 200)), bootstrap(MEAN, verdicts(140, 200, unit=2))
+    assert paired.units == 100
+    widening = (paired.high - paired.low) / (single.high - single.low)
+    assert widening == pytest.approx(math.sqrt(2), rel=0.05)
+
+
+def test_a_unit_that_is_drawn_again_stays_a_unit_by_itself() -> None:
+    benchmark = replace(PLAIN, summarise=whole_units)
+    found = bootstrap(benchmark, verdicts(140, 200, unit=2), draws=300)
+    assert found.low < 70 < found.high
+
+
+def test_draws_without_a_figure_are_counted_and_nothing_has_no_interval() -> None:
+    def only_first(made: Sequence[Verdict]) -> Figures:
+        there = any(verdict.question.id.split("~")[0] == "0" for verdict in made)
+        return {"accuracy": 50.0 if there else math.nan}
+
+    found = bootstrap(replace(PLAIN, summarise=only_first), verdicts(1, 10), draws=400)
+    assert found.undefined == pytest.approx(400 * 0.9**10, rel=0.3)
+    assert (found.low, found.high) == (50.0, 50.0)
+    assert math.isnan(bootstrap(MEAN, []).low)
+    assert math.isnan(wilson(0, 0)[0])
+
+
+def test_a_hundred_thousand_answers_take_no_time() -> None:
+    made = verdicts(70_000, 100_000)
+    since = time.perf_counter()
+    found = bootstrap(MEAN, made)
+    assert time.perf_counter() - since < 2
+    assert 69.6 < found.low < 70 < found.high < 70.4
