@@ -289,10 +289,10 @@ def test_every_mistake_is_one_sentence(
         ({"--prices": tmp_path / "none.toml"}, "none.toml cannot be read"),
         ({"--quality": tmp_path / "none.yaml"}, "none.yaml cannot be read"),
         ({"--licences": "public domain", "--out": tmp_path / "l"}, "No picture is under the licence"),
-        ({"--token-field": "tokens"}, "--token-field is 'tokens'"),
+        ({"--types": "detail", "--teacher": "rules", "--batch": ""}, "--batch needs a server"),
     ]
     for changed, sentence in cases:
-        arguments = [str(x) for pair in {**usual, **changed}.items() for x in pair]
+        arguments = [str(x) for pair in {**usual, **changed}.items() for x in pair if str(x)]
         code, _, wrong = call(capsys, "generate", *arguments)
         assert code == 2 and wrong.startswith("error: ") and sentence in wrong, (changed, wrong)
         assert wrong.count("\n") == 1
@@ -307,3 +307,13 @@ def test_a_server_that_is_not_there_is_told(
         "--limit", "1", "--attempts", "1", "-o", tmp_path / "d",
     )  # fmt: skip
     assert code == 1 and "1 given up" in said and "http://127.0.0.1:9" in said
+
+
+def test_batch_mode_makes_the_same_data(
+    tmp_path: Path, annotations: str, fake: FakeServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("generate", "--annotations", annotations, "--teacher", fake.url, "--model", "fake-teacher", "-o")
+    code, _, _ = call(capsys, *asked, tmp_path / "batch", "--batch")
+    assert code == 0 and fake.stats()["batches"] == 1
+    call(capsys, *asked, tmp_path / "calls")
+    assert spoken(tmp_path / "batch") == spoken(tmp_path / "calls")

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Callable, Iterable
 
     from llavakit.synthesis.asking import Account, Estimate
     from llavakit.synthesis.curation import Curated
     from llavakit.synthesis.dataset import Dataset
     from llavakit.synthesis.export import Exported
     from llavakit.synthesis.project import Settings
+    from llavakit.synthesis.teacher import TeacherRequest
 
 OUT_OF_BUDGET = 3
 SHOWN = 12
@@ -64,11 +66,15 @@ def generate_command(
     timeout: Annotated[float, typer.Option(help="Seconds that one call may take.")] = 120.0,
     attempts: Annotated[int, typer.Option(min=1, help="Calls for one request before it is given up.")] = 6,
     token_field: Annotated[
-        str, typer.Option(help="max_tokens, or max_completion_tokens where a model asks for it.")
+        Literal["max_tokens", "max_completion_tokens"],
+        typer.Option(help="How the model calls a reply's room."),
     ] = "max_tokens",
     prices: Annotated[Path | None, typer.Option(help="TOML file of prices, for costs and --budget.")] = None,
     budget: Annotated[float | None, typer.Option(help="The most money that all runs may cost.")] = None,
     budget_tokens: Annotated[int | None, typer.Option(help="The most tokens that all runs may take.")] = None,
+    batch: Annotated[
+        bool, typer.Option("--batch", help="Hand requests over in files by the server's Batch API.")
+    ] = False,
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Tell what it will take, and ask nothing.")
     ] = False,
@@ -97,10 +103,19 @@ def generate_command(
     from llavakit.cli.generation_view import GenerationView
     from llavakit.errors import LlavakitError
     from llavakit.quickstart.teacher import RuleTeacher
-    from llavakit.synthesis.asking import Budget, Journal, Limits, ask_all, read_prices
+    from llavakit.synthesis.asking import (
+        Budget,
+        Journal,
+        Limits,
+        ask_all,
+        ask_all_in_batches,
+        read_prices,
+    )
     from llavakit.synthesis.asking import estimate as foresee
+    from llavakit.synthesis.asking.batch_engine import Shape
     from llavakit.synthesis.curation import Rating, wanted_ratings
     from llavakit.synthesis.dataset import Judging, export_dataset, journal_path, open_dataset
+    from llavakit.synthesis.endpoint.endpoint import Endpoint
     from llavakit.synthesis.export import check_formats
     from llavakit.synthesis.project import open_settings
     from llavakit.synthesis.quality import Settings as Gates
@@ -109,10 +124,8 @@ def generate_command(
     console = Console()
     wanted_formats = _parts(formats)
     check_formats(wanted_formats)
-    if token_field not in ("max_tokens", "max_completion_tokens"):
-        raise LlavakitError(
-            f"--token-field is {token_field!r}; expected max_tokens or max_completion_tokens."
-        )
+    if batch and "://" not in teacher:
+        raise LlavakitError(f"--batch needs a server with a Batch API; {teacher!r} is no address of one.")
     price_list = read_prices(prices) if prices is not None else None
     if budget is not None and (price_list is None or price_list.of(model) is None):
         raise LlavakitError(
@@ -131,28 +144,41 @@ def generate_command(
     _show_counts("left out", dataset.annotations.left_out)
     limits = Limits(concurrency, rpm, tpm, attempts, budget=Budget(budget, budget_tokens))
     with Journal(journal_path(out)) as journal:
-        ahead = foresee((task.request for task in dataset.tasks(limit)), journal, price_list)
+        ahead = foresee((task.request for task in dataset.tasks(limit)), journal, price_list, in_batch=batch)
         _show_counts("no task", dataset.skipped)
         _show_estimate(dataset, ahead)
         if estimate:
             return
-        http = {"timeout_s": timeout, "token_field": token_field} if "://" in teacher else {}
+        http: dict[str, Any] = {"timeout_s": timeout, "token_field": token_field} if "://" in teacher else {}
         rules = {RuleTeacher.name: RuleTeacher}
+
+        def ask(title: str, missing: int, requests: Callable[[], Iterable[TeacherRequest]]) -> Account:
+            with GenerationView(console, title, missing, money=ahead.usd is not None) as view:
+                if batch:
+                    shape, endpoint = Shape(token_field=token_field), Endpoint(teacher, **http)
+                    done = ask_all_in_batches(
+                        requests,
+                        endpoint,
+                        journal,
+                        limits=limits,
+                        prices=price_list,
+                        report=view,
+                        shape=shape,
+                    )
+                else:
+                    opened = open_teacher(teacher, rules=rules, **http)
+                    done = ask_all(requests(), opened, journal, limits=limits, prices=price_list, report=view)
+            _show_account(done)
+            return done
+
         account = None
         if ahead.missing:
-            requests = (task.request for task in dataset.tasks(limit))
-            with GenerationView(console, "Asking", ahead.missing, money=ahead.usd is not None) as view:
-                opened = open_teacher(teacher, rules=rules, **http)
-                account = ask_all(requests, opened, journal, limits=limits, prices=price_list, report=view)
-            _show_account(account)
+            account = ask("Asking", ahead.missing, lambda: (task.request for task in dataset.tasks(limit)))
         if judging.rating is not None and (account is None or not account.stopped):
             marks = list(wanted_ratings(dataset.tasks(), journal.stored, judging.gates, judging.rating))
             missing = foresee(marks, journal, price_list).missing
             if missing:
-                with GenerationView(console, "Rating", missing, money=price_list is not None) as view:
-                    opened = open_teacher(teacher, rules=rules, **http)
-                    account = ask_all(marks, opened, journal, limits=limits, prices=price_list, report=view)
-                _show_account(account)
+                account = ask("Rating", missing, lambda: marks)
         done, found = export_dataset(dataset, journal, judging, wanted_formats)
     show_export(out, done, found)
     raise typer.Exit(_exit_code(account))

@@ -9,14 +9,19 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import TYPE_CHECKING
 
 from llavakit.synthesis.asking.engine import run
 from llavakit.synthesis.asking.events import Account, Limits, Report, silent
 from llavakit.synthesis.asking.journal import Journal
 from llavakit.synthesis.asking.prices import Prices
 from llavakit.synthesis.teacher import Teacher, TeacherRequest
+
+if TYPE_CHECKING:
+    from llavakit.synthesis.asking.batch_engine import Shape
+    from llavakit.synthesis.endpoint.endpoint import Endpoint
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -37,6 +42,44 @@ def ask_all(
     """
     try:
         return asyncio.run(_ask_all(requests, teacher, journal, limits, prices, report))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
+def ask_all_in_batches(
+    requests: Callable[[], Iterable[TeacherRequest]],
+    endpoint: Endpoint,
+    journal: Journal,
+    *,
+    limits: Limits | None = None,
+    prices: Prices | None = None,
+    report: Report = silent,
+    shape: Shape | None = None,
+) -> Account:
+    """The same in batch mode, over an endpoint that has a Batch API.
+
+    A signal leaves the batches to the service, and the next run adopts them. requests: all of them, anew each time.
+    """
+    from llavakit.synthesis.asking.batch_engine import run_batches
+    from llavakit.synthesis.endpoint.batches import Batches
+
+    async def ask() -> Account:
+        stop = asyncio.Event()
+        async with endpoint:
+            with Signals(stop):
+                return await run_batches(
+                    requests,
+                    Batches(endpoint),
+                    journal,
+                    limits=limits,
+                    prices=prices,
+                    report=report,
+                    stop=stop,
+                    shape=shape,
+                )
+
+    try:
+        return asyncio.run(ask())
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
 

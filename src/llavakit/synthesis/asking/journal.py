@@ -17,7 +17,7 @@ import os
 import socket
 import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -249,10 +249,11 @@ class Journal:
 
     # Batches: a shard of requests is planned here before the service hears of it
 
-    def plan_batch(self, shard: str, keys: Sequence[str]) -> None:
-        """Note a shard that is about to be handed to a batch service. `shard` is the hash of its content."""
+    def plan_batch(self, shard: str, keys: Mapping[str, str]) -> None:
+        """Note a shard that is about to be handed to a batch service: the request's key by the key it is sent under,
+        which differs where it got more room. `shard` is a name of this content."""
         with self._transaction():
-            row = (shard, len(keys), json.dumps(list(keys)))
+            row = (shard, len(keys), json.dumps(dict(keys)))
             self._db.execute("INSERT OR REPLACE INTO batches VALUES (?, ?, ?, '', 'planned')", row)
 
     def note_batch(self, shard: str, service_id: str, state: str) -> None:
@@ -262,8 +263,8 @@ class Journal:
                 "UPDATE batches SET service_id = ?, state = ? WHERE shard = ?", (service_id, state, shard)
             )
 
-    def open_batches(self) -> list[tuple[str, str, list[str]]]:
-        """Shards whose results have not been taken in: (shard, the service's name of it or "", keys)."""
+    def open_batches(self) -> list[tuple[str, str, dict[str, str]]]:
+        """Shards whose results have not been taken in: (shard, the service's name of it or "", keys as planned)."""
         rows = self._all("SELECT shard, service_id, keys FROM batches WHERE state != 'done' ORDER BY shard")
         return [(shard, name, json.loads(keys)) for shard, name, keys in rows]
 
