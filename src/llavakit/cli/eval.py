@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial as with_values
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from llavakit.evaluation.results import Scored
+    from llavakit.evaluation.running import Asking
 
 
 def eval_command(
@@ -23,6 +27,27 @@ def eval_command(
         list[Path] | None,
         typer.Option(help="Score this file of answers instead of asking a model; once for every benchmark."),
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="A model to ask: a folder of any kind that llavakit opens, or a hub name."),
+    ] = None,
+    condition: Annotated[
+        str,
+        typer.Option(
+            help="shown, blind (no picture) or shuffled (another question's), to see what looking is worth."
+        ),
+    ] = "shown",
+    limit: Annotated[int | None, typer.Option(help="Ask only the first so many questions.")] = None,
+    batch: Annotated[int, typer.Option(help="Questions that are answered together.")] = 32,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="The longest answer, in tokens; the benchmark's own when not given.")
+    ] = None,
+    rank: Annotated[
+        int,
+        typer.Option(help="Which of --world processes this is. The same command without both then scores."),
+    ] = 0,
+    world: Annotated[int, typer.Option(help="Processes among which the questions are shared.")] = 1,
+    device: Annotated[str | None, typer.Option(help="Where the model computes, such as cuda.")] = None,
     variant: Annotated[
         str | None,
         typer.Option(help="The way of asking, such as v1.5 or v1.6; a benchmark's first when not given."),
@@ -36,9 +61,13 @@ def eval_command(
         typer.Option(help="Folder for results.json and the marked answers; must hold no results."),
     ] = None,
 ) -> None:
-    """Score a file of answers on benchmarks, as the official tools do, with 95 % intervals.
+    """Score a model, or a file of answers, on benchmarks as the official tools do, with 95 % intervals.
+
+    A model's answers are kept below --out as they come: a run that was ended goes on where it was.
 
     Examples:
+
+        llavakit eval --model runs/mine/checkpoints/2-instruct --benchmarks pope,mme --data eval --out runs/scores
 
         llavakit eval --answers answer.jsonl --benchmarks scienceqa_img --data eval --out runs/sqa
 
@@ -46,24 +75,42 @@ def eval_command(
     """
     from llavakit.errors import LlavakitError
     from llavakit.evaluation.benchmarks import all_names, load
-    from llavakit.evaluation.provenance import Hashes
-    from llavakit.evaluation.results import check_free, write_results
-    from llavakit.evaluation.scoring_saved import score_file
+    from llavakit.evaluation.results import check_free
 
     if benchmarks == "list":
         for name in all_names():
             print(f"{name:24}{load(name).title}")
         return
-    names = [name.strip() for name in benchmarks.split(",") if name.strip()]
-    files = answers or []
-    if not files:
-        raise LlavakitError("nothing to score: name a file of answers with --answers")
+    names = list(dict.fromkeys(name.strip() for name in benchmarks.split(",") if name.strip()))
+    for name in names:
+        load(name)
+    if (model is None) == (not answers):
+        raise LlavakitError("give either --model to ask a model or --answers to score a file of answers")
+    if out is not None:
+        check_free(out)
+    if model is None:
+        _score(names, answers or [], data, variant, partial, out)
+    elif out is None:
+        raise LlavakitError("a model's answers need a folder to be kept in: give one with --out")
+    else:
+        from llavakit.evaluation.running import Asking
+
+        asking = Asking(condition, batch, max_new_tokens, rank, world, limit)
+        asking.check()
+        _ask(names, model, data, variant, out, asking, device)
+
+
+def _score(
+    names: list[str], files: list[Path], data: Path, variant: str | None, partial: bool, out: Path | None
+) -> None:
+    from llavakit.errors import LlavakitError
+    from llavakit.evaluation.provenance import Hashes
+    from llavakit.evaluation.scoring_saved import score_file
+
     if len(files) != len(names):
         raise LlavakitError(
             f"{len(names)} benchmarks and {len(files)} files of answers: give --answers once for each, in their order"
         )
-    if out is not None:
-        check_free(out)
     hashes = Hashes()
     scored = [
         score_file(name, file, data, variant=variant, partial=partial, hashes=hashes)
@@ -71,6 +118,63 @@ def eval_command(
     ]
     answered_by = {"answers": {str(file): hashes.of(file) for file in files}}
     hashes.save()
+    _finish(scored, answered_by, out)
+
+
+def _ask(
+    names: list[str],
+    model: str,
+    data: Path,
+    variant: str | None,
+    out: Path,
+    asking: Asking,
+    device: str | None,
+) -> None:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from llavakit.evaluation.provenance import Hashes
+    from llavakit.evaluation.running import run_benchmark
+    from llavakit.model.llava import Llava
+
+    opened = Llava.from_pretrained(model, device=device)
+    hashes = Hashes()
+    hash_of_model = hashes.model(Path(model)) if Path(model).is_dir() else model
+    scored = []
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    ) as bar:
+        for name in names:
+            line = bar.add_task(name, total=None)
+            one = run_benchmark(
+                opened,
+                hash_of_model,
+                name,
+                data,
+                out,
+                asking,
+                variant=variant,
+                hashes=hashes,
+                progress=with_values(_advance, bar, line),
+            )
+            if one is not None:
+                scored.append(one)
+    hashes.save()
+    if asking.world > 1:
+        print(
+            f"answers of process {asking.rank} of {asking.world} are kept; when all are done, give the same command"
+        )
+        print("without --rank and --world to score them")
+        return
+    _finish(scored, {"model": model, "hash": hash_of_model}, out)
+
+
+def _advance(bar: Progress, line: TaskID, done: int, total: int) -> None:
+    bar.update(line, completed=done, total=total)
+
+
+def _finish(scored: list[Scored], answered_by: dict[str, Any], out: Path | None) -> None:
+    from llavakit.evaluation.results import write_results
+
     for one in scored:
         _show(one)
     if out is not None:

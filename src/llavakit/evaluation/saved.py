@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,7 +162,7 @@ def join(
     if not scored:
         raise LlavakitError(f"{benchmark.name}: none of its {len(questions)} questions can be scored")
     kept = {question.id: answers[question.id] for question in scored}
-    counts.update(_odd(kept.values()))
+    counts.update(oddities(kept.values()))
     return Joined(tuple(scored), kept, dict(counts), tuple(missing), tuple(unknown))
 
 
@@ -196,7 +196,8 @@ def _text(row: Row, place: int) -> str:
     )
 
 
-def _odd(answers: Any) -> Counter[str]:
+def oddities(answers: Iterable[str]) -> Counter[str]:
+    """How many answers are empty, very long, or hold control characters."""
     counts: Counter[str] = Counter()
     for answer in answers:
         counts["answers that are empty"] += not answer.strip()
