@@ -14,6 +14,7 @@ import typer
 
 from llavakit import __version__
 from llavakit.cli.chat import chat_command
+from llavakit.cli.compare import compare_command
 from llavakit.cli.data import data_app
 from llavakit.cli.eval import eval_command
 from llavakit.cli.export import export_command
@@ -39,6 +40,7 @@ app.command("train")(train_command)
 app.command("chat")(chat_command)
 app.command("generate")(generate_command)
 app.command("eval")(eval_command)
+app.command("compare")(compare_command)
 app.command("export")(export_command)
 app.command("inspect")(inspect_command)
 app.command("fake-endpoint")(fake_endpoint_command)

@@ -1,0 +1,127 @@
+"""Two runs are compared on the same questions only, and a difference is as sure as it is said to be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llavakit.cli.main import main
+from llavakit.errors import LlavakitError
+from llavakit.evaluation.comparing import compare, mcnemar, paired
+from llavakit.evaluation.results import read_results
+
+
+def rows(credits: Sequence[float], unit: int = 0) -> list[dict[str, Any]]:
+    return [
+        {"llavakit_question": str(place), "credit": credit, "unit": f"u{place // unit}" if unit else ""}
+        for place, credit in enumerate(credits)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "p"),
+    [(0, 0, 1.0), (5, 5, 1.0), (1, 0, 1.0), (5, 0, 2 / 32), (8, 2, 2 * (1 + 10 + 45) / 1024)],
+)
+def test_mcnemar_is_the_exact_binomial(better: int, worse: int, p: float) -> None:
+    assert mcnemar(better, worse) == pytest.approx(p)
+    assert mcnemar(worse, better) == pytest.approx(p)
+    assert 0 < mcnemar(3000, 1000) < 1e-100
+
+
+def test_right_and_wrong_answers_are_tested_by_mcnemar_in_any_order() -> None:
+    first = rows([1, 1, 0, 0, 0, 0, 0, 0, 0, 0])
+    second = rows([1, 0, 1, 1, 1, 1, 1, 1, 1, 1])
+    found = paired(first, second[::-1])
+    assert (found.first, found.second, found.better, found.worse) == (20.0, 90.0, 8, 1)
+    assert found.method == "McNemar, exact"
+    assert found.p == pytest.approx(2 * (1 + 9) / 512)
+    assert found.low < found.difference == 70 < found.high
+
+
+def test_pairs_and_parts_of_a_credit_are_tested_by_units() -> None:
+    first, second = rows([0.3, 0.6] * 50, unit=2), rows([0.6, 0.6] * 50, unit=2)
+    found = paired(first, second)
+    assert found.method == "paired bootstrap over units"
+    assert (found.units, found.better) == (50, 50)
+    assert found.difference == pytest.approx(15) and found.p < 0.001
+    same = paired(first, first)
+    assert (same.difference, same.p, same.low, same.high) == (0, 1.0, 0, 0)
+
+
+def test_other_questions_are_refused() -> None:
+    with pytest.raises(LlavakitError, match="not to the same questions"):
+        paired(rows([1, 0]), rows([1]))
+
+
+@pytest.fixture
+def run(seed_bench: Path, tmp_path: Path) -> Callable[[str, Callable[[int], str]], Path]:
+    """Makes a run's folder out of an answer to each question by its number."""
+
+    def made(name: str, answer: Callable[[int], str]) -> Path:
+        saved = tmp_path / f"{name}.json"
+        saved.write_text(json.dumps({str(number): answer(number) for number in range(12)}))
+        arguments = ["eval", "--answers", str(saved), "--benchmarks", "seed_bench_image"]
+        with pytest.raises(SystemExit) as end:
+            main([*arguments, "--data", str(seed_bench), "--out", str(tmp_path / name)])
+        assert end.value.code == 0
+        return tmp_path / name
+
+    return made
+
+
+def test_two_runs_are_shown_side_by_side(
+    run: Callable[[str, Callable[[int], str]], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong, right = run("wrong", lambda number: "no"), run("right", lambda number: "ABCD"[number % 4])
+    with pytest.raises(SystemExit) as end:
+        main(["compare", str(wrong), str(right)])
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    assert "+100.00" in shown and "12 / 0" in shown and "0.0005" in shown
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda one: one["hashes"].update(questions="x"), "different questions"),
+        (lambda one: one["hashes"]["data"].update({"SEED-Bench.json": "x"}), "differ in SEED-Bench.json"),
+        (lambda one: one.update(judge={"model": "x"}), "different judges"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(
+    run: Callable[[str, Callable[[int], str]], Path],
+    change: Callable[[dict[str, Any]], None],
+    told: str,
+) -> None:
+    first, second = run("first", lambda number: "A"), run("second", lambda number: "B")
+    document = read_results(second)
+    change(document["benchmarks"]["seed_bench_image"])
+    (second / "results.json").write_text(json.dumps(document))
+    with pytest.raises(LlavakitError, match=told):
+        compare(first, second)
+
+
+def test_another_way_of_asking_is_told(run: Callable[[str, Callable[[int], str]], Path]) -> None:
+    first, second = run("first", lambda number: "A"), run("second", lambda number: "B")
+    document = read_results(second)
+    document["benchmarks"]["seed_bench_image"].update(protocol="another", asking={"condition": "blind"})
+    (second / "results.json").write_text(json.dumps(document))
+    told = " ".join(compare(first, second)[0].told)
+    assert "protocols differ" in told and "condition: not told; blind" in told
+
+
+def test_runs_without_anything_in_common_and_folders_that_are_no_runs_are_refused(
+    run: Callable[[str, Callable[[int], str]], Path], tmp_path: Path
+) -> None:
+    first = run("first", lambda number: "A")
+    document = read_results(first)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "results.json").write_text(json.dumps({**document, "benchmarks": {}}))
+    with pytest.raises(LlavakitError, match="no benchmark in common"):
+        compare(first, tmp_path / "other")
+    with pytest.raises(LlavakitError, match="expected a folder of"):
+        compare(first, tmp_path / "nowhere")
