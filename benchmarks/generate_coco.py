@@ -173,9 +173,9 @@ def smollm2(folder: Path) -> Path:
     target = folder / "SmolLM2-135M-Instruct"
     AutoTokenizer.from_pretrained(place, gguf_file=GGUF).save_pretrained(target)
     opened = AutoModelForCausalLM.from_pretrained(place, gguf_file=GGUF)
-    config = type(opened.config).from_dict({
-        name: value for name, value in opened.config.to_dict().items() if name != "quantization_config"
-    })  # the weights are floats by now
+    config = type(opened.config).from_dict(
+        {name: value for name, value in opened.config.to_dict().items() if name != "quantization_config"}
+    )  # the weights are floats by now
     plain = AutoModelForCausalLM.from_config(config)
     plain.load_state_dict(opened.state_dict())
     plain.save_pretrained(target)
