@@ -10,7 +10,7 @@ Knows requests by key, and batches as a service tells of them. Knows no prompt a
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -93,6 +93,11 @@ class _BatchEngine:
     account: Account = field(default_factory=Account)
     attempts: Counter[str] = field(default_factory=Counter)  # of requests that came back without an answer
     short: bool = False  # whether the budget did not reach for all that is missing
+    adopted: int = (
+        0  # requests that were answered or refused by batches of an earlier run, until they are met
+    )
+    untaken: str = ""  # why the service took none of the round's batches
+    rounds: int = 0  # in which all that is missing was gone through
     failures: int = 0  # calls to the service in a row that failed
     began: float = 0.0
 
@@ -102,15 +107,23 @@ class _BatchEngine:
             await self._adopt()
             while True:
                 await self._wait()
+                if self.untaken:  # the next would fare no better
+                    self._end("access", f"the service took none of the batches: {self.untaken}")
                 if self.account.stopped:
                     break
+                if self.rounds == 0:
+                    self.adopted = self.account.answered + self.account.refused
                 self.short = False
-                if not await self._hand_over(requests(), shape):
+                begun = await self._hand_over(requests(), shape)
+                self.rounds += 1
+                if not begun:
                     if self.short:
                         spent = f"{self.purse.usd:.4f} and {self.purse.tokens:,} tokens are spent"
                         self._end("budget", f"{spent}, and the next request may cost more than is left")
                     break
         except TeacherError as error:
+            if self.stop.is_set():
+                self._end("asked to", f"it was asked to stop; before that: {error}")
             self._end("access", str(error))
         self._tell()
         return self.account
@@ -139,7 +152,7 @@ class _BatchEngine:
 
     async def _wait(self) -> None:
         """Until all batches have ended and are taken in, or the run is to stop."""
-        pause = _FIRST_POLL
+        pause, taken, self.untaken = _FIRST_POLL, 0, ""
         while opened := self.journal.open_batches():
             ended = 0
             for shard, service_id, keys in opened:
@@ -147,6 +160,10 @@ class _BatchEngine:
                 if state.ended:
                     await self._take_in(shard, state, keys)
                     ended += 1
+                    if state.status == "failed":
+                        self.untaken = state.problem or f"{state.id} failed"
+                    else:
+                        taken += 1
             self._tell()
             if self.stop.is_set():
                 left = self.journal.open_batches()
@@ -155,6 +172,8 @@ class _BatchEngine:
                     f"it was asked to stop; {len(left)} batches go on, and the next run fetches them",
                 )
                 return
+            if taken:
+                self.untaken = ""
             if ended == len(opened):
                 return
             await self._sleep(pause)
@@ -176,7 +195,10 @@ class _BatchEngine:
                 self._troubled(outcome)
                 self.account.refused += 1
             else:
-                self.journal.end(call, outcome.trouble.value, 0.0, 0)
+                if outcome.paid:  # by how much is not told, so what was set aside counts as spent
+                    self.journal.end(call, outcome.trouble.value)
+                else:
+                    self.journal.end(call, outcome.trouble.value, 0.0, 0)
                 self._troubled(outcome)
                 self.attempts[key] += 1
         for key, call in calls.items():
@@ -210,7 +232,7 @@ class _BatchEngine:
 
     async def _hand_over(self, requests: Iterable[TeacherRequest], shape: Shape) -> bool:
         """Begin batches of all that has no answer. False when there is nothing to hand over."""
-        self.account.skipped = self.account.gave_up = 0
+        self.account.gave_up = 0
         originals: dict[str, TeacherRequest] = {}  # by the key under which they are sent
         begun = 0
         files = split(
@@ -220,11 +242,11 @@ class _BatchEngine:
             most_bytes=shape.most_bytes,
         )
         for file in files:
+            if self.stop.is_set():
+                return True
             keys = {sent: originals[sent].key for sent in file.keys}
             rooms = {sent: self._room(originals[sent]) for sent in file.keys}
-            number = len(self.journal.open_batches())
-            content = "\n".join([self.journal.id, str(self.account.calls), str(number), *file.keys])
-            shard = hashlib.sha256(content.encode()).hexdigest()[:32]
+            shard = secrets.token_hex(16)  # never that of an earlier batch of the same requests
             self.journal.plan_batch(shard, keys)
             for sent in file.keys:
                 usd, tokens = self.purse.most(originals[sent], rooms[sent], in_batch=True)
@@ -258,7 +280,7 @@ class _BatchEngine:
         for request in requests:
             key = request.key
             if is_settled(self.journal.stored(key), request, self.limits.more_room):
-                self.account.skipped += 1
+                self._skip()
                 continue
             if self.attempts[key] >= self.limits.attempts:
                 self.account.gave_up += 1
@@ -273,6 +295,14 @@ class _BatchEngine:
             originals[sent.key] = request
             yield sent
 
+    def _skip(self) -> None:
+        """Count a request that was answered before this run; later rounds meet this run's own answers too."""
+        if self.rounds == 0:
+            if self.adopted > 0:
+                self.adopted -= 1
+            else:
+                self.account.skipped += 1
+
     def _room(self, request: TeacherRequest) -> int:
         stored = self.journal.stored(request.key)
         if stored is None or self.limits.more_room <= 1:
@@ -286,10 +316,8 @@ class _BatchEngine:
                 found = await ask()
             except TeacherError as error:
                 self._count(error)
-                if (
-                    error.trouble in (Trouble.ACCESS, Trouble.REFUSED)
-                    or self.failures >= self.limits.attempts
-                ):
+                hopeless = error.trouble in (Trouble.ACCESS, Trouble.REFUSED)
+                if hopeless or self.stop.is_set() or self.failures >= self.limits.attempts:
                     raise
                 await self._sleep(max(error.retry_after or 0.0, _FIRST_POLL * 2**self.failures))
             else:

@@ -196,8 +196,8 @@ class Journal:
             )
             return int(done.lastrowid or 0)
 
-    def end(self, call: int, outcome: str, usd: float, tokens: int) -> None:
-        """Note what became of a call that gave no reply, and what it cost."""
+    def end(self, call: int, outcome: str, usd: float | None = None, tokens: int | None = None) -> None:
+        """Note what became of a call that gave no reply, and what it cost: None for all that was set aside."""
         with self._transaction():
             self._settle(call, outcome, usd, tokens)
 
@@ -227,9 +227,10 @@ class Journal:
             )
             self._db.execute("UPDATE replies SET max_tokens = ? WHERE key = ?", (room, key))
 
-    def _settle(self, call: int, outcome: str, usd: float, tokens: int) -> int:
+    def _settle(self, call: int, outcome: str, usd: float | None, tokens: int | None) -> int:
         rows = self._db.execute(
-            "UPDATE calls SET outcome = ?, usd = ?, tokens = ? WHERE number = ? RETURNING max_tokens",
+            "UPDATE calls SET outcome = ?, usd = coalesce(?, usd), tokens = coalesce(?, tokens) WHERE number = ? "
+            "RETURNING max_tokens",
             (outcome, usd, tokens, call),
         ).fetchall()
         return int(rows[0][0])
@@ -251,7 +252,7 @@ class Journal:
 
     def plan_batch(self, shard: str, keys: Mapping[str, str]) -> None:
         """Note a shard that is about to be handed to a batch service: the request's key by the key it is sent under,
-        which differs where it got more room. `shard` is a name of this content."""
+        which differs where it got more room. `shard` names this attempt at them."""
         with self._transaction():
             row = (shard, len(keys), json.dumps(dict(keys)))
             self._db.execute("INSERT OR REPLACE INTO batches VALUES (?, ?, ?, '', 'planned')", row)
