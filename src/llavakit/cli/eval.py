@@ -173,11 +173,13 @@ def _advance(bar: Progress, line: TaskID, done: int, total: int) -> None:
 
 
 def _finish(scored: list[Scored], answered_by: dict[str, Any], out: Path | None) -> None:
+    from llavakit.evaluation.page import write_report
     from llavakit.evaluation.results import write_results
 
     for one in scored:
         _show(one)
     if out is not None:
+        print(f"report: {write_report(out, answered_by, scored)}")
         print(f"results: {write_results(out, answered_by, scored)}")
 
 
