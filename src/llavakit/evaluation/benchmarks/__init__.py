@@ -10,6 +10,11 @@ from llavakit.evaluation.benchmark import Benchmark
 # name -> the file that has it; a file is imported only when one of its benchmarks is asked for
 _WHERE = {
     "pope": "pope",
+    "mme": "mme",
+    "gqa": "gqa",
+    "textvqa": "textvqa",
+    "vqav2": "vqav2",
+    "vqav2_val": "vqav2",
     "seed_bench": "seed_bench",
     "seed_bench_image": "seed_bench",
     "scienceqa": "scienceqa",

@@ -1,0 +1,149 @@
+"""VQAv2: questions about COCO's pictures with ten people's answers each.
+
+LLaVA reports test-dev, whose answers are on a server (EvalAI 830): this writes the file it takes, with every id of
+test2015. The 214,354 questions of val2014 are public and scored here, by the official tool.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from llavakit.errors import LlavakitError
+from llavakit.evaluation.benchmark import (
+    Benchmark,
+    Figures,
+    NeededFile,
+    Published,
+    Question,
+    Variant,
+    Verdict,
+)
+from llavakit.evaluation.pictures import InFile
+from llavakit.evaluation.reading import field, first_found, read_json, with_unique_ids
+from llavakit.evaluation.scoring.vqa_accuracy import m4c, m4c_accuracy, official, official_accuracy
+
+SHORT = "Answer the question using a single word or phrase."
+_FROM = "https://visualqa.org/download.html"
+VAL = NeededFile("v2_OpenEnded_mscoco_val2014_questions.json", _FROM, "21 MB", required=False)
+ANSWERS = NeededFile("v2_mscoco_val2014_annotations.json", _FROM, "158 MB", required=False)
+TEST = NeededFile("v2_OpenEnded_mscoco_test2015_questions.json", _FROM, "44 MB", required=False)
+DEV = NeededFile("v2_OpenEnded_mscoco_test-dev2015_questions.json", _FROM, "11 MB", required=False)
+PICTURES = NeededFile("val2014", "http://images.cocodataset.org/zips/val2014.zip", "6.2 GB", required=False)
+TEST_PICTURES = NeededFile(
+    "test2015", "http://images.cocodataset.org/zips/test2015.zip", "12.4 GB", required=False
+)
+
+
+def read_val(folder: Path, variant: str) -> list[Question]:
+    """The questions of val2014 with people's answers."""
+    (_, asked), (_, told) = first_found(folder, VAL), first_found(folder, ANSWERS)
+    people = {
+        field(row, "question_id", told[0]): row for row in field(read_json(told[0]), "annotations", told[0])
+    }
+    questions = []
+    for row in field(read_json(asked[0]), "questions", asked[0]):
+        number = field(row, "question_id", asked[0])
+        if number not in people:
+            raise LlavakitError(
+                f"{told[0]} has no answers to question {number} of {asked[0].name}: they are of different versions"
+            )
+        truth = [str(one["answer"]) for one in field(people[number], "answers", told[0])]
+        category = str(people[number].get("answer_type", ""))
+        questions.append(_question(folder / PICTURES.path, "val2014", row, truth, category))
+    return with_unique_ids(questions, asked[0])
+
+
+def read_test(folder: Path, variant: str) -> list[Question]:
+    """The questions of test-dev. meta: all ids of test2015, which a submission has to hold."""
+    (_, dev), (_, test) = first_found(folder, DEV), first_found(folder, TEST)
+    rows = field(read_json(dev[0]), "questions", dev[0])
+    every = [field(row, "question_id", test[0]) for row in field(read_json(test[0]), "questions", test[0])]
+    meta = {"every": every}
+    questions = [_question(folder / TEST_PICTURES.path, "test2015", row, None, "", meta) for row in rows]
+    return with_unique_ids(questions, dev[0])
+
+
+def _question(
+    pictures: Path,
+    split: str,
+    row: Mapping[str, object],
+    truth: object,
+    category: str,
+    meta: Mapping[str, object] | None = None,
+) -> Question:
+    number = int(str(field(row, "image_id", split)))
+    picture = InFile(pictures / f"COCO_{split}_{number:012d}.jpg")
+    text = f"{str(field(row, 'question', split)).strip()}\n{SHORT}"
+    return Question(
+        str(field(row, "question_id", split)), (picture,), text, truth, category=category, meta=meta or {}
+    )
+
+
+def mark(question: Question, answer: str) -> Verdict:
+    """Soft accuracy by the official tool; an answer for the server gets no credit here."""
+    if question.truth is None:
+        return Verdict(question, m4c(answer), math.nan, "the truth is on a server")
+    return Verdict(question, official(answer), official_accuracy(answer, question.truth))
+
+
+def summarise(verdicts: Sequence[Verdict]) -> Figures:
+    """Percent of all, and by type of answer."""
+    figures = {"accuracy": _mean([v.credit for v in verdicts])}
+    for name in sorted({v.question.category for v in verdicts} - {""}):
+        figures[name] = _mean([v.credit for v in verdicts if v.question.category == name])
+    return figures
+
+
+def _mean(credits: Sequence[float]) -> float:
+    return 100 * sum(credits) / len(credits) if credits else math.nan
+
+
+def others(questions: Sequence[Question], answers: Mapping[str, str]) -> Figures:
+    """By the m4c tool, which always normalises."""
+    scored = [m4c_accuracy(answers.get(q.id, ""), q.truth) for q in questions if q.truth is not None]
+    return {"m4c: accuracy": _mean(scored)}
+
+
+def submission(questions: Sequence[Question], answers: Mapping[str, str], path: Path) -> None:
+    """The file that the server takes: every id of test2015, with nothing for those that were not asked."""
+    every = questions[0].meta.get("every", [int(q.id) for q in questions]) if questions else []
+    rows = [{"question_id": number, "answer": m4c(answers.get(str(number), ""))} for number in every]
+    path.write_text(json.dumps(rows), "utf-8")
+
+
+_PAPER, _ZOO = "LLaVA-1.5 paper, table 3", "LLaVA model zoo"
+_PUBLISHED = (
+    ("LLaVA-1.5-7B", 78.5, _PAPER), ("LLaVA-1.5-13B", 80.0, _PAPER), ("LLaVA-1.5-13B-HD", 81.8, _PAPER),
+    ("LLaVA-1.6-Vicuna-7B", 81.8, _ZOO), ("LLaVA-1.6-Vicuna-13B", 82.8, _ZOO), ("LLaVA-1.6-Mistral-7B", 82.2, _ZOO),
+    ("LLaVA-1.6-34B", 83.7, _ZOO), ("Qwen-VL-Chat", 78.2, _PAPER),
+)  # fmt: skip
+_VARIANTS = (Variant("v1.5", "short answer, LLaVA-1.5"), Variant("v1.6", "short answer, LLaVA-1.6"))
+
+BENCHMARKS = (
+    Benchmark(
+        name="vqav2_val",
+        title="VQAv2, val2014",
+        files=(VAL, ANSWERS, PICTURES),
+        variants=_VARIANTS,
+        read=read_val,
+        mark=mark,
+        summarise=summarise,
+        headline="accuracy",
+        others=others,
+    ),
+    Benchmark(
+        name="vqav2",
+        title="VQAv2, test-dev, scored by its server",
+        files=(DEV, TEST, TEST_PICTURES),
+        variants=_VARIANTS,
+        read=read_test,
+        mark=mark,
+        summarise=summarise,
+        headline="accuracy",
+        submission=submission,
+        published=tuple(Published(model, value, "test-dev", source) for model, value, source in _PUBLISHED),
+    ),
+)

@@ -1,0 +1,183 @@
+"""VQAv2, GQA, TextVQA and MME, on files in the official forms with scores counted by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llavakit.errors import LlavakitError
+from llavakit.evaluation.benchmark import Benchmark, Figures, Question
+from llavakit.evaluation.benchmarks import load
+from llavakit.evaluation.benchmarks import mme as mme_rules
+
+SHORT = "Answer the question using a single word or phrase."
+
+
+def write(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+def scored(benchmark: Benchmark, questions: list[Question], answers: list[str]) -> Figures:
+    return benchmark.summarise([benchmark.mark(q, a) for q, a in zip(questions, answers, strict=True)])
+
+
+def people(*told: str) -> list[dict[str, Any]]:
+    return [
+        {"answer_id": n, "answer": answer, "answer_confidence": "yes"} for n, answer in enumerate(told, 1)
+    ]
+
+
+def vqa_files(folder: Path) -> None:
+    asked = [{"image_id": 42, "question": "What colour is it?", "question_id": 420}, {"image_id": 42, "question": "Is it?", "question_id": 421}]  # fmt: skip
+    write(folder / "v2_OpenEnded_mscoco_val2014_questions.json", {"questions": asked})
+    told = [
+        {"question_id": 420, "answer_type": "other", "answers": people(*["red"] * 2, *["blue"] * 8)},
+        {"question_id": 421, "answer_type": "yes/no", "answers": people(*["yes"] * 10)},
+    ]
+    write(folder / "v2_mscoco_val2014_annotations.json", {"annotations": told})
+
+
+def test_vqav2_is_scored_by_the_official_tool(tmp_path: Path) -> None:
+    vqa_files(tmp_path)
+    benchmark = load("vqav2_val")
+    questions = benchmark.read(tmp_path, "v1.5")
+    assert questions[0].prompt == f"What colour is it?\n{SHORT}"
+    assert str(questions[0].pictures[0].path).endswith("val2014/COCO_val2014_000000000042.jpg")  # type: ignore[union-attr]
+    # two of ten say red: 0.6; "Yes" is compared as it stands, because all ten agree: 0
+    figures = scored(benchmark, questions, ["The red.", "Yes"])
+    assert figures == {"accuracy": pytest.approx(30), "other": pytest.approx(60), "yes/no": 0}
+    assert benchmark.others is not None
+    told = benchmark.others(questions, {"420": "The red.", "421": "Yes"})
+    assert told["m4c: accuracy"] == pytest.approx(80)
+
+
+def test_vqav2_hands_every_id_to_the_server(tmp_path: Path) -> None:
+    rows = [{"image_id": 1, "question": "What?", "question_id": n} for n in (10, 11, 12)]
+    write(tmp_path / "v2_OpenEnded_mscoco_test-dev2015_questions.json", {"questions": rows[1:2]})
+    write(tmp_path / "v2_OpenEnded_mscoco_test2015_questions.json", {"questions": rows})
+    benchmark = load("vqav2")
+    questions = benchmark.read(tmp_path, "v1.5")
+    assert benchmark.submission is not None
+    benchmark.submission(questions, {"11": "Two Dogs."}, tmp_path / "out.json")
+    assert json.loads((tmp_path / "out.json").read_text()) == [
+        {"question_id": 10, "answer": ""}, {"question_id": 11, "answer": "2 dogs"}, {"question_id": 12, "answer": ""},
+    ]  # fmt: skip
+    assert math.isnan(scored(benchmark, questions, ["two"])["accuracy"])
+
+
+def test_gqa_compares_the_very_answer(tmp_path: Path) -> None:
+    rows = {
+        "1": {"question": "Is it red?", "answer": "yes", "imageId": "n1", "isBalanced": True, "types": {"structural": "verify"}},
+        "2": {"question": "What is it?", "answer": "traffic light", "imageId": "n2", "isBalanced": True, "types": {"structural": "query"}},
+        "3": {"question": "What?", "answer": "cup", "imageId": "n2", "isBalanced": False, "types": {"structural": "query"}},
+    }  # fmt: skip
+    write(tmp_path / "testdev_balanced_questions.json", rows)
+    benchmark = load("gqa")
+    questions = benchmark.read(tmp_path, "v1.5")
+    assert [q.id for q in questions] == ["1", "2"]
+    figures = scored(benchmark, questions, ["Yes.", "a traffic light"])
+    assert (figures["accuracy"], figures["binary"], figures["open"]) == (50, 100, 0)
+
+
+def textvqa_files(folder: Path) -> None:
+    rows = [
+        {
+            "question_id": 34602,
+            "image_id": "abc",
+            "question": "What brand?",
+            "answers": ["nokia"] * 3 + ["phone"] * 7,
+        }
+    ]
+    write(folder / "TextVQA_0.5.1_val.json", {"data": rows})
+    row = {
+        "question_id": "abc",
+        "image": "abc.jpg",
+        "text": f"What brand?\nReference OCR token: NOKIA, 12\n{SHORT}",
+    }
+    write(folder / "llava_textvqa_val_v051_ocr.jsonl", json.dumps(row) + "\n")
+
+
+def test_textvqa_is_asked_with_tokens_and_without(tmp_path: Path) -> None:
+    textvqa_files(tmp_path)
+    benchmark = load("textvqa")
+    with_tokens, without = (benchmark.read(tmp_path, name) for name in ("v1.5", "v1.6"))
+    assert with_tokens[0].prompt == f"What brand?\nReference OCR token: NOKIA, 12\n{SHORT}"
+    assert without[0].prompt == f"What brand?\n{SHORT}"
+    assert scored(benchmark, without, ["Nokia"])["accuracy"] == pytest.approx(90)
+    assert benchmark.answer_id is not None
+    assert benchmark.answer_id({"question_id": "abc", "prompt": with_tokens[0].prompt}) == with_tokens[0].id
+    write(tmp_path / "llava_textvqa_val_v051_ocr.jsonl", '{"question_id": "abc", "text": "What brand?"}\n')
+    with pytest.raises(LlavakitError, match="has no line of tokens"):
+        benchmark.read(tmp_path, "v1.5")
+
+
+def mme_files(folder: Path) -> None:
+    for task in mme_rules.TASKS:
+        nested = task in ("artwork", "celebrity", "landmark", "posters", "scene")
+        texts = folder / task / ("questions_answers_YN" if nested else "")
+        pictures = folder / task / ("images" if nested else "")
+        for name in ("a", "b"):
+            write(
+                texts / f"{name}.txt",
+                "Is it? Please answer yes or no.\tYes\nIs it not? Please answer yes or no.\tNo\n",
+            )
+            write(pictures / f"{name}.jpg", "")
+
+
+def test_mme_counts_answers_and_pictures(tmp_path: Path) -> None:
+    mme_files(tmp_path)
+    benchmark = load("mme")
+    questions = benchmark.read(tmp_path, "v1.5")
+    assert len(questions) == 56 and questions[0].prompt == f"Is it?\n{SHORT}"
+    # of each task's two pictures one has both right, the other one of two: 75 + 50
+    figures = scored(benchmark, questions, ["Yes", "No", "Yes", "Yes"] * 14)
+    assert figures["count"] == 125 and figures["perception"] == 1250 and figures["cognition"] == 500
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("Yes", "yes"),
+        ("no", "no"),
+        ("No, it", "no"),
+        ("Yes.", "yes"),
+        ("It is not", None),
+        ("Nobody", "no"),
+        ("", None),
+    ],
+)
+def test_mme_reads_the_first_four_characters(answer: str, said: str | None) -> None:
+    assert mme_rules.says(answer) == said
+
+
+def test_mme_refuses_what_is_not_whole(tmp_path: Path) -> None:
+    with pytest.raises(LlavakitError, match="on request; or data/test"):
+        load("mme").read(tmp_path, "v1.5")
+    mme_files(tmp_path)
+    write(tmp_path / "OCR" / "a.txt", "Is it?\tYes\n")
+    with pytest.raises(LlavakitError, match="expected two lines"):
+        load("mme").read(tmp_path, "v1.5")
+    write(tmp_path / "OCR" / "a.txt", "Is it?\tYes\nIs it?\tperhaps\n")
+    with pytest.raises(LlavakitError, match="expected Yes or No"):
+        load("mme").read(tmp_path, "v1.5")
+
+
+@pytest.mark.parametrize("name", ["vqav2_val", "vqav2", "gqa", "textvqa"])
+def test_a_missing_file_is_named_with_its_source_and_size(tmp_path: Path, name: str) -> None:
+    with pytest.raises(LlavakitError, match=r"put there .* \(\d+ MB\) from https://"):
+        load(name).read(tmp_path, "v1.5")
+
+
+@pytest.mark.parametrize("answer", ["", "word " * 20_000, "\x00\x1b[31m", "\ud800"])
+def test_any_answer_is_marked(tmp_path: Path, answer: str) -> None:
+    vqa_files(tmp_path)
+    textvqa_files(tmp_path)
+    for name in ("vqav2_val", "textvqa"):
+        benchmark = load(name)
+        for question in benchmark.read(tmp_path, "v1.5"):
+            assert benchmark.mark(question, answer).credit == 0
