@@ -53,6 +53,7 @@ class LoopClock:
 @dataclass(slots=True)
 class _Job:
     request: TeacherRequest
+    key: str  # of the request, which takes time to make
     max_tokens: int
     attempts: int = 0  # calls that failed by no fault of their number
     overloads: int = 0  # calls that were too many
@@ -200,7 +201,7 @@ class _Engine:
             room = request.max_tokens
             if stored is not None:  # it was cut, and the call in a larger room never ended
                 room = self._larger(room)
-            return _Job(request, room)
+            return _Job(request, key, room)
         return None
 
     def _larger(self, room: int) -> int:
@@ -236,21 +237,20 @@ class _Engine:
             self.tokens_a_minute.take(now, tokens)
         self.account.calls += 1
         call = self.journal.begin(job.request, job.max_tokens, usd, tokens)
-        key = job.request.key
         task = asyncio.create_task(self._call(job, call, (usd, tokens)))
-        self.under_way[key] = task
+        self.under_way[job.key] = task
         task.add_done_callback(lambda _: self.woken.set())
         return True
 
     async def _call(self, job: _Job, call: int, aside: tuple[float, int]) -> None:
-        key, began = job.request.key, self.clock.now()
+        began = self.clock.now()
         try:
             reply = await self.teacher.reply(job.sent)
         except TeacherError as error:
             self._troubled(job, call, aside, error)
         else:
             self._answered(job, call, aside, reply, self.clock.now() - began)
-        self.under_way.pop(key, None)
+        self.under_way.pop(job.key, None)
         self._tell()
 
     def _answered(
@@ -259,7 +259,7 @@ class _Engine:
         price = self.purse.price(job.request.model)
         usd = price.of(reply.usage) if price is not None else 0.0
         tokens = reply.usage.prompt + reply.usage.completion
-        self.journal.keep(call, job.request.key, reply, usd, latency)
+        self.journal.keep(call, job.key, reply, usd, latency)
         self.purse.spend(aside, usd, tokens)
         self.purse.learn(job.request, reply.usage)
         if self.tokens_a_minute is not None:
@@ -268,13 +268,13 @@ class _Engine:
         room = job.max_tokens
         if reply.finish == "length" and room == job.request.max_tokens and self.limits.more_room > 1:
             self.account.cut += 1
-            self._again(_Job(job.request, self._larger(room)), 0.0)
+            self._again(_Job(job.request, job.key, self._larger(room)), 0.0)
             return
-        self.keys.discard(job.request.key)
+        self.keys.discard(job.key)
         self.account.answered += 1
 
     def _troubled(self, job: _Job, call: int, aside: tuple[float, int], error: TeacherError) -> None:
-        now, key, trouble = self.clock.now(), job.request.key, error.trouble
+        now, key, trouble = self.clock.now(), job.key, error.trouble
         usd, tokens = aside if error.paid else (0.0, 0)
         self.account.troubles[trouble.value] += 1
         self.account.last_trouble = str(error)

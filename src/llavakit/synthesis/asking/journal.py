@@ -187,9 +187,10 @@ class Journal:
         self, request: TeacherRequest, max_tokens: int, usd: float, tokens: int, batch: str = ""
     ) -> int:
         """Note a call that is about to be sent, with the most that it can cost. Returns the call's number."""
+        key = request.key
         with self._transaction():
-            self._note(request)
-            row = (request.key, _now(), SENT, max_tokens, usd, tokens, batch)
+            self._note(key, request)
+            row = (key, _now(), SENT, max_tokens, usd, tokens, batch)
             done = self._db.execute(
                 "INSERT INTO calls(key, at, outcome, max_tokens, usd, tokens, batch) VALUES (?, ?, ?, ?, ?, ?, ?)",
                 row,
@@ -235,7 +236,7 @@ class Journal:
         ).fetchall()
         return int(rows[0][0])
 
-    def _note(self, request: TeacherRequest) -> None:
+    def _note(self, key: str, request: TeacherRequest) -> None:
         identity = request.identity()
         for message in identity["messages"]:
             text = _storable(message["content"])
@@ -246,7 +247,7 @@ class Journal:
                     self._texts.add(name)
             message["content"] = name
         written = json.dumps(identity, sort_keys=True)
-        self._db.execute("INSERT OR IGNORE INTO requests VALUES (?, ?)", (request.key, written))
+        self._db.execute("INSERT OR IGNORE INTO requests VALUES (?, ?)", (key, written))
 
     # Batches: a shard of requests is planned here before the service hears of it
 
