@@ -89,7 +89,7 @@ def test_two_runs_are_shown_side_by_side(
     [
         (lambda one: one["hashes"].update(questions="x"), "different questions"),
         (lambda one: one["hashes"]["data"].update({"SEED-Bench.json": "x"}), "differ in SEED-Bench.json"),
-        (lambda one: one.update(judge={"model": "x"}), "different judges"),
+        (lambda one: one.update(judge={"answered_as": ["x"], "runs": 1}), "different judges"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(

@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from llavakit.evaluation.judging import Judge
     from llavakit.evaluation.results import Scored
     from llavakit.evaluation.running import Asking
 
@@ -48,6 +49,16 @@ def eval_command(
     ] = 0,
     world: Annotated[int, typer.Option(help="Processes among which the questions are shared.")] = 1,
     device: Annotated[str | None, typer.Option(help="Where the model computes, such as cuda.")] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            help="Who judges free answers: an address of an OpenAI-compatible server, or local:FOLDER of a model."
+        ),
+    ] = None,
+    judge_model: Annotated[
+        str, typer.Option(help="The judge's name at its server; the benchmark's own when not given.")
+    ] = "",
+    judge_runs: Annotated[int, typer.Option(help="How often every answer is judged; scores are means.")] = 1,
     variant: Annotated[
         str | None,
         typer.Option(help="The way of asking, such as v1.5 or v1.6; a benchmark's first when not given."),
@@ -82,14 +93,21 @@ def eval_command(
             print(f"{name:24}{load(name).title}")
         return
     names = list(dict.fromkeys(name.strip() for name in benchmarks.split(",") if name.strip()))
-    for name in names:
-        load(name)
+    loaded = [load(name) for name in names]
+    if judge is None and any(benchmark.needs_judge for benchmark in loaded):
+        need = ", ".join(benchmark.name for benchmark in loaded if benchmark.needs_judge)
+        raise LlavakitError(
+            f"{need}: marked by a judge; name one with --judge and an address or local:FOLDER"
+        )
+    if judge is not None and out is None:
+        raise LlavakitError("a judge's replies need a folder to be kept in: give one with --out")
+    who = None if judge is None else _judge(judge, judge_model, judge_runs)
     if (model is None) == (not answers):
         raise LlavakitError("give either --model to ask a model or --answers to score a file of answers")
     if out is not None:
         check_free(out)
     if model is None:
-        _score(names, answers or [], data, variant, partial, out)
+        _score(names, answers or [], data, variant, partial, out, who)
     elif out is None:
         raise LlavakitError("a model's answers need a folder to be kept in: give one with --out")
     else:
@@ -97,11 +115,24 @@ def eval_command(
 
         asking = Asking(condition, batch, max_new_tokens, rank, world, limit)
         asking.check()
-        _ask(names, model, data, variant, out, asking, device)
+        _ask(names, model, data, variant, out, asking, device, partial, who)
+
+
+def _judge(spec: str, model: str, runs: int) -> Judge:
+    from llavakit.evaluation.judging import Judge
+    from llavakit.synthesis.teachers import open_teacher
+
+    return Judge(spec, with_values(open_teacher, spec), model, runs)
 
 
 def _score(
-    names: list[str], files: list[Path], data: Path, variant: str | None, partial: bool, out: Path | None
+    names: list[str],
+    files: list[Path],
+    data: Path,
+    variant: str | None,
+    partial: bool,
+    out: Path | None,
+    judge: Judge | None,
 ) -> None:
     from llavakit.errors import LlavakitError
     from llavakit.evaluation.provenance import Hashes
@@ -113,7 +144,7 @@ def _score(
         )
     hashes = Hashes()
     scored = [
-        score_file(name, file, data, variant=variant, partial=partial, hashes=hashes)
+        score_file(name, file, data, variant=variant, partial=partial, hashes=hashes, judge=judge, folder=out)
         for name, file in zip(names, files, strict=True)
     ]
     answered_by = {"answers": {str(file): hashes.of(file) for file in files}}
@@ -129,6 +160,8 @@ def _ask(
     out: Path,
     asking: Asking,
     device: str | None,
+    partial: bool,
+    judge: Judge | None,
 ) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -155,6 +188,8 @@ def _ask(
                 variant=variant,
                 hashes=hashes,
                 progress=with_values(_advance, bar, line),
+                judge=judge,
+                partial=partial,
             )
             if one is not None:
                 scored.append(one)

@@ -97,9 +97,10 @@ def _compared(
         raise LlavakitError(
             f"{name}: the runs' data differ in {', '.join(other)}; score both on the same files"
         )
-    if one["judge"] != two["judge"]:
+    judges = [_judge(result["judge"]) for result in results]
+    if judges[0] != judges[1]:
         raise LlavakitError(
-            f"{name}: the runs had different judges ({one['judge']}; {two['judge']}); judge both alike"
+            f"{name}: the runs had different judges ({judges[0]}; {judges[1]}); judge both alike"
         )
     told = []
     if one["hashes"]["rules"] != two["hashes"]["rules"]:
@@ -119,6 +120,13 @@ def _compared(
     ):
         told.append(f"the test is of the mean credit, which is not {one['headline']}")
     return Compared(name, str(one["headline"]), (scores[0], scores[1]), found, tuple(told))
+
+
+def _judge(told: Mapping[str, Any] | None) -> str:
+    """What has to be equal of a judge: who it was by its own word, and how often it was asked."""
+    if told is None:
+        return "none"
+    return ", ".join(f"{name} {told.get(name)}" for name in ("asked_as", "answered_as", "runs"))
 
 
 def paired(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]]) -> Paired:

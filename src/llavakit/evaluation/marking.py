@@ -50,8 +50,14 @@ def mark_answers(
         answer, reply = answers[question.id], (judged or {}).get(question.id)
         if reply is not None and benchmark.mark_judged is not None:
             verdicts.append(benchmark.mark_judged(question, answer, reply))
-        else:
-            verdicts.append(benchmark.mark(question, answer))
+            continue
+        if (
+            benchmark.needs_judge
+            and benchmark.ask_judge is not None
+            and benchmark.ask_judge(question, answer)
+        ):
+            raise LlavakitError(f"{benchmark.name}: question {question.id} lacks the judge's word")
+        verdicts.append(benchmark.mark(question, answer))
     figures = dict(benchmark.summarise(verdicts))
     if benchmark.headline not in figures:
         raise LlavakitError(f"{benchmark.name} gives no figure named {benchmark.headline}")

@@ -25,12 +25,12 @@ from llavakit.evaluation import benchmarks
 from llavakit.evaluation.asked import Journal
 from llavakit.evaluation.benchmark import Benchmark, Question
 from llavakit.evaluation.conditions import under
-from llavakit.evaluation.marking import mark_answers
+from llavakit.evaluation.judging import Judge
 from llavakit.evaluation.pictures import PictureSource, picture_bytes
 from llavakit.evaluation.provenance import Hashes, questions_hash
 from llavakit.evaluation.results import Scored
 from llavakit.evaluation.saved import oddities
-from llavakit.evaluation.scoring_saved import choose_variant, data_folder
+from llavakit.evaluation.scoring_saved import choose_variant, data_folder, scored
 from llavakit.images.pixels import PictureError, open_picture
 from llavakit.model.generation import Request, generate
 from llavakit.model.llava import Llava
@@ -222,6 +222,8 @@ def run_benchmark(
     variant: str | None = None,
     hashes: Hashes | None = None,
     progress: Progress = lambda done, total: None,
+    judge: Judge | None = None,
+    partial: bool = False,
 ) -> Scored | None:
     """Asks one benchmark's questions, as far as the journal below `out` lacks answers, and scores them.
 
@@ -241,20 +243,21 @@ def run_benchmark(
     if asking.world > 1:
         return None
     wanted = {question.id for question in put}
-    scored = [question for question in questions if question.id in wanted]
-    texts = {question.id: answers[question.id] for question in scored}
-    marked = mark_answers(benchmark, scored, texts)
+    asked = [question for question in questions if question.id in wanted]
+    texts = {question.id: answers[question.id] for question in asked}
     counts = dict(oddities(texts.values()))
     if torn:
         counts["answers cut off by the end of a process, asked again"] = torn
-    return Scored(
+    return scored(
         benchmark,
         chosen,
-        scored,
+        asked,
         texts,
-        marked,
         counts,
         (hashes or Hashes()).data(benchmark, folder),
         len(questions),
-        {**told, "batch": asking.batch, "limit": asking.limit},
+        asking={**told, "batch": asking.batch, "limit": asking.limit},
+        judge=judge,
+        folder=out,
+        partial=partial,
     )

@@ -1,15 +1,18 @@
 """Scores for a file of saved answers: read the benchmark, join, mark, and tell what the score was made from.
 
-Asks no model.
+Asks no model but a judge.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from llavakit.errors import LlavakitError
 from llavakit.evaluation import benchmarks
-from llavakit.evaluation.benchmark import Benchmark, Variant
+from llavakit.evaluation.benchmark import Benchmark, Question, Variant
+from llavakit.evaluation.judging import Judge, judge_answers
 from llavakit.evaluation.marking import mark_answers
 from llavakit.evaluation.provenance import Hashes
 from llavakit.evaluation.results import Scored
@@ -45,8 +48,12 @@ def score_file(
     variant: str | None = None,
     partial: bool = False,
     hashes: Hashes | None = None,
+    judge: Judge | None = None,
+    folder: Path | None = None,
 ) -> Scored:
     """One benchmark's score for one file of answers.
+
+    folder: where a judge's replies are kept.
 
     Raises LlavakitError for an unknown benchmark, missing data, or answers that cannot be joined to the questions.
     """
@@ -56,14 +63,51 @@ def score_file(
     rows = read_rows(answers)
     questions = benchmark.read(folder, chosen.name)
     joined = join(benchmark, questions, rows, partial=partial)
-    marked = mark_answers(benchmark, joined.questions, joined.answers)
-    return Scored(
+    return scored(
         benchmark,
         chosen,
         joined.questions,
         joined.answers,
-        marked,
         joined.counts,
-        (hashes or Hashes()).data(benchmark, folder),
+        (hashes or Hashes()).data(benchmark, data_folder(data, name)),
         len(questions),
+        judge=judge,
+        folder=folder,
+        partial=partial,
+    )
+
+
+def scored(
+    benchmark: Benchmark,
+    variant: Variant,
+    questions: Sequence[Question],
+    answers: Mapping[str, str],
+    counts: Mapping[str, int],
+    data: Mapping[str, str],
+    total: int,
+    *,
+    asking: Mapping[str, Any] | None = None,
+    judge: Judge | None = None,
+    folder: Path | None = None,
+    partial: bool = False,
+) -> Scored:
+    """Marks answers, with a judge's help where there is one and the benchmark takes it."""
+    if judge is None or benchmark.ask_judge is None:
+        marked = mark_answers(benchmark, questions, answers)
+        return Scored(benchmark, variant, questions, answers, marked, counts, data, total, asking or {})
+    if folder is None:
+        raise LlavakitError("a judge's replies need a folder to be kept in: give one with --out")
+    judged = judge_answers(benchmark, questions, answers, judge, folder, partial=partial)
+    kept = {question.id: answers[question.id] for question in judged.questions}
+    return Scored(
+        benchmark,
+        variant,
+        judged.questions,
+        kept,
+        judged.marked,
+        {**counts, **judged.counts},
+        data,
+        total,
+        asking or {},
+        judged.told,
     )
