@@ -94,7 +94,7 @@ def _tiles(account: Statistics) -> str:
     if account.rejected:
         values["replies rejected"] = f"{account.rejected:,} ({account.rejected / total:.1%})"
     if account.priced:
-        values["cost, US$"] = f"{account.cost:,.2f}"
+        values["cost, as priced"] = f"{account.cost:,.2f}"
     if account.problems:
         values["rows not read"] = f"{account.problems.total():,}"
     tiles = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for name, value in values.items())
