@@ -3,11 +3,11 @@
     python benchmarks/quality.py
 
 Each gate is run on the cases of `quality_cases/tuned.yaml`, with which it was written, and of `held_out.yaml`, which
-was written after the gates by the same hand, and from which a case that led to a change has moved away: recall over its
-planted faults, precision and false alarms over those, its look-alikes and the honest candidates. Where `shared/golden` is there, the 90 answers of
-GPT-4 in LLaVA-Bench (COCO) are judged too; of honest answers nearly none should be rejected. Throughput is of all gates
-over candidates made of those answers, against the requirement of 2,000 a second of one core, duplicates apart. Writes
-benchmarks/results/DATE-quality.json.
+was written after the gates by the same hand, and from which a case that led to a change has moved away: recall over
+its planted faults, precision and false alarms over those, its look-alikes and the honest candidates. Where
+`shared/golden` is there, the 90 answers of GPT-4 in LLaVA-Bench (COCO) are judged too; of honest answers nearly none
+should be rejected. Throughput is of all gates over candidates made of those answers, against the requirement of 2,000
+a second of one core, duplicates apart. Writes benchmarks/results/DATE-quality.json.
 """
 
 from __future__ import annotations
