@@ -150,7 +150,16 @@ def real(
         "--no-schema",
     ]
     seconds = generate(
-        out, annotations, kinds, "--teacher", teacher, "--model", model, "--concurrency", 4, *more
+        out,
+        annotations,
+        kinds,
+        "--teacher",
+        teacher,
+        "--model",
+        model,
+        "--concurrency",
+        arguments.concurrency,
+        *more,
     )
     found = kept_and_rejected(out)
     return {
@@ -216,6 +225,7 @@ def main() -> int:
     parser.add_argument("--kinds", default=KINDS, help="asked of the real model")
     parser.add_argument("--pictures", type=int, default=80, help="shown to the real model")
     parser.add_argument("--local-pictures", type=int, default=80, help="shown to it in this process")
+    parser.add_argument("--concurrency", type=int, default=2, help="calls at once to the real model")
     parser.add_argument("--max-tokens", type=int, default=160, help="room of the real model's replies")
     given = parser.parse_args()
     os.environ["PYTHONPATH"] = os.pathsep.join(
