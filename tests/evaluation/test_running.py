@@ -145,7 +145,7 @@ def test_options_are_ranked_by_the_loss_that_the_model_itself_gives(model: Llava
     letter, losses = rank_choices(model, asked, pictures)
     plain = []
     for choice in asked.choices:
-        encoded = running._encoded(model, asked, pictures, choice)
+        encoded = running.encode_question(model, asked, pictures, choice)
         tiles = to_tiles(pictures[0], model.settings.image_policy, model.pixels)
         tiled = Tiled(tiles, model.image_layout(*pictures[0].size))
         with torch.no_grad():

@@ -165,7 +165,7 @@ def rank_choices(
         raise LlavakitError(
             f"question {question.id} has {len(question.choices)} options, at most 26 have letters"
         )
-    options = [_encoded(model, question, pictures, choice) for choice in question.choices]
+    options = [encode_question(model, question, pictures, choice) for choice in question.choices]
     losses = option_losses(model, options, pictures, features)
     return string.ascii_uppercase[losses.index(min(losses))], losses
 
@@ -186,7 +186,7 @@ def _open(questions: Sequence[Question]) -> dict[str, list[Image.Image]]:
 
 
 def _request(model: Llava, question: Question, pictures: Sequence[Image.Image]) -> Request:
-    encoded = _encoded(model, question, pictures)
+    encoded = encode_question(model, question, pictures)
     limit = getattr(model.language_model.config, "max_position_embeddings", None)
     if limit is not None and len(encoded.ids) >= limit:
         raise LlavakitError(
@@ -195,7 +195,7 @@ def _request(model: Llava, question: Question, pictures: Sequence[Image.Image]) 
     return Request(encoded, pictures)
 
 
-def _encoded(
+def encode_question(
     model: Llava, question: Question, pictures: Sequence[Image.Image], answer: str | None = None
 ) -> Encoded:
     """The prompt, pictures first as LLaVA shows them; with an answer, the whole conversation."""
