@@ -54,3 +54,15 @@ def test_nothing_and_very_long_answers_are_marked() -> None:
     assert official_accuracy("", ["yes"] * 10) == 0
     assert m4c_accuracy("yes " * 25_000, ["yes"] * 10) == 0
     assert official_accuracy("\x00\x07", ["yes"] * 5 + ["no"] * 5) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("someonell", "someone'll"), ("notve", "not've"), ("hadn'tve", "hadn't've"), ("hadnt've", "hadn't've"),
+        ("y'alld've", "y'all'd've"), ("'ows'at", "'ow's'at"), ("somebody'd", "somebodyd"),
+        ("im", "im"), ("ive", "ive"), ("shes", "shes"), ("thatd", "thatd"),  # the tools leave these as they are
+    ],
+)  # fmt: skip
+def test_contractions_are_those_of_the_tools_and_no_others(text: str, written: str) -> None:
+    assert official(text) == m4c(text) == written

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 _MARKS = ';/[]"{}()=+\\_-><@`,?!'
 _COMMA = re.compile(r"\d,\d")
@@ -27,19 +28,26 @@ _NUMBERS = {
     "seven": "7", "eight": "8", "nine": "9", "ten": "10",
 }  # fmt: skip
 _ARTICLES = {"a", "an", "the"}
+_SHORT = 64  # characters; longer texts are not remembered
 
+# Each is written so when it comes without its apostrophe; "im" and "ive" stay, as both tools spell them with a capital
 _WHOLE = (
-    "ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd "
-    "how'll how's i'm i've isn't it'd it'll ma'am mightn't might've mustn't must've needn't o'clock "
-    "oughtn't shan't she's should've shouldn't that'd that's there'd there're there's they'd they'll "
-    "they're they've 'twas wasn't we've weren't what'll what're what's what've when's where'd where's "
-    "where've who'd who'll who's who've why'll why're why's won't would've wouldn't y'all you'd you'll "
-    "you're you've somebody's someone's something's everyone's"
+    "ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd how'll how's "
+    "isn't it'd it'll ma'am mightn't might've mustn't must've needn't not've o'clock oughtn't shan't should've "
+    "shouldn't somebody'll somebody's someone'd someone'll someone's something'd something'll that's there'd "
+    "there're there's they'd they'll they're they've 'twas wasn't we've weren't what'll what're what's what've "
+    "when's where'd where's where've who'd who'll who's who've why'll why're why's won't would've wouldn't y'all "
+    "you'd you'll you're you've"
 )
 _TWICE = (
     "couldn't've hadn't've he'd've it'd've mightn't've she'd've shouldn't've somebody'd've someone'd've "
-    "something'd've there'd've they'd've we'd've who'd've wouldn't've you'd've y'all'll y'all'd've"
+    "something'd've there'd've they'd've we'd've who'd've wouldn't've you'd've y'all'll"
 )
+_SPECIAL = {
+    **dict.fromkeys(("ow's'at", "'ows'at", "'ow'sat"), "'ow's'at"),
+    **dict.fromkeys(("yall'd've", "y'alld've", "y'all'dve"), "y'all'd've"),
+    "somebody'd": "somebodyd",
+}
 
 
 def _contractions() -> dict[str, str]:
@@ -49,7 +57,7 @@ def _contractions() -> dict[str, str]:
         first, last = word.index("'"), word.rindex("'")
         table[word[:first] + word[first + 1 :]] = word
         table[word[:last] + word[last + 1 :]] = word
-    return table
+    return table | _SPECIAL
 
 
 CONTRACTIONS = _contractions()
@@ -70,6 +78,16 @@ def _words(text: str) -> str:
     return " ".join(CONTRACTIONS.get(word, word) for word in written if word not in _ARTICLES)
 
 
+def _normal(text: str) -> str:
+    # people's answers are short and few differ: two million of them are written anew in seconds
+    return _normal_short(text) if len(text) <= _SHORT else _words(_punctuation(text))
+
+
+@lru_cache(maxsize=1 << 16)
+def _normal_short(text: str) -> str:
+    return _words(_punctuation(text))
+
+
 def bare(text: str) -> str:
     """Line ends and tabs as spaces, and none at the ends: what the official tool does to every answer."""
     return text.replace("\n", " ").replace("\t", " ").strip()
@@ -77,13 +95,13 @@ def bare(text: str) -> str:
 
 def official(text: str) -> str:
     """An answer as the official tool compares it where people disagree."""
-    return _words(_punctuation(bare(text)))
+    return _normal(bare(text))
 
 
 def m4c(text: str) -> str:
     """An answer as the m4c tool compares it, and as LLaVA writes it into a submission."""
     taken = text.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
-    return _words(_punctuation(bare(taken)))
+    return _normal(bare(taken))
 
 
 def official_accuracy(answer: str, people: Sequence[str]) -> float:
