@@ -115,7 +115,10 @@ def write_exam(folder: Path, each: int, seed: int) -> list[Question]:
                 exam.append(Question(task, str(folder / name), *asked, held_out_pair=novel))
                 if not any(wanted.values()):
                     break
-    rows = [json.dumps(question.row()) for question in exam]
+    rows = [
+        json.dumps(question.row() | {"image": Path(question.image).relative_to(folder).as_posix()})
+        for question in exam
+    ]
     (folder / "exam.jsonl").write_text("\n".join(rows) + "\n", "utf-8")
     return exam
 

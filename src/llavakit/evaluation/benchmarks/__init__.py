@@ -9,6 +9,7 @@ from llavakit.evaluation.benchmark import Benchmark
 
 # name -> the file that has it; a file is imported only when one of its benchmarks is asked for
 _WHERE = {
+    "own": "own",
     "mmbench": "mmbench",
     "mmbench_cn": "mmbench",
     "pope": "pope",

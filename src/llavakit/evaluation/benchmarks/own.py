@@ -1,0 +1,83 @@
+"""Questions of one's own: a file of pictures, questions and short answers, marked by exact match.
+
+`questions.jsonl`, a row a line: `image` (a path below the folder), `question`, `answer`, and if wanted `task` (for the
+breakdown) and `id`. The quickstart writes its examination in this form, as `exam.jsonl`. Letter case and closing
+punctuation aside, an answer has to be the answer.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from llavakit.errors import LlavakitError
+from llavakit.evaluation.benchmark import Benchmark, Figures, NeededFile, Question, Variant, Verdict
+from llavakit.evaluation.pictures import InFile
+from llavakit.evaluation.reading import field, first_found, with_unique_ids
+
+FILE = NeededFile("questions.jsonl", "your own questions", "as many as you like", required=False)
+EXAM = NeededFile(
+    "exam.jsonl", "`llavakit quickstart`, which writes it into materials/", "0.2 MB", required=False
+)
+
+
+def read(folder: Path, variant: str) -> list[Question]:
+    """The questions in the file's order, known by their `id` or else their line."""
+    _, paths = first_found(folder, FILE, EXAM)
+    path = paths[0]
+    questions = []
+    for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise LlavakitError(
+                f"{path}, line {number}, is not JSON ({error}); write a row a line."
+            ) from error
+        where = f"{path}, line {number},"
+        asked, truth = field(row, "question", where), field(row, "answer", where)
+        if not isinstance(asked, str) or not isinstance(truth, str | int | float) or not bare(str(truth)):
+            raise LlavakitError(f"{where} needs a question and an answer that are texts and not empty.")
+        picture = (InFile(folder / str(row["image"])),) if row.get("image") else ()
+        task, name = str(row.get("task", "")), str(row.get("id", number))
+        questions.append(Question(name, picture, asked, str(truth), category=task))
+    return with_unique_ids(questions, path)
+
+
+def bare(answer: str) -> str:
+    """The answer in lower case without blanks and full stops at its end."""
+    return re.sub(r"[\s.!]+$", "", answer.strip().lower())
+
+
+def mark(question: Question, answer: str) -> Verdict:
+    """Right when it is the answer."""
+    said = bare(answer)
+    return Verdict(question, said, float(said == bare(question.truth)), "" if said else "no answer")
+
+
+def summarise(verdicts: Sequence[Verdict]) -> Figures:
+    """Percent right of all, and of each task."""
+    figures = {"accuracy": _mean(verdicts)}
+    for task in sorted({v.question.category for v in verdicts} - {""}):
+        figures[task] = _mean([v for v in verdicts if v.question.category == task])
+    return figures
+
+
+def _mean(verdicts: Sequence[Verdict]) -> float:
+    return 100 * sum(v.credit for v in verdicts) / len(verdicts) if verdicts else math.nan
+
+
+BENCHMARK = Benchmark(
+    name="own",
+    title="Questions of one's own",
+    files=(FILE, EXAM),
+    variants=(Variant("as written", "exact match, asked as written"),),
+    read=read,
+    mark=mark,
+    summarise=summarise,
+    headline="accuracy",
+)
