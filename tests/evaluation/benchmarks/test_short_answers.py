@@ -7,6 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from llavakit.errors import LlavakitError
@@ -48,12 +50,13 @@ def test_vqav2_is_scored_by_the_official_tool(tmp_path: Path) -> None:
     questions = benchmark.read(tmp_path, "v1.5")
     assert questions[0].prompt == f"What colour is it?\n{SHORT}"
     assert str(questions[0].pictures[0].path).endswith("val2014/COCO_val2014_000000000042.jpg")  # type: ignore[union-attr]
-    # two of ten say red: 0.6; "Yes" is compared as it stands, because all ten agree: 0
+    # two of ten say red: 0.6; "Yes" reaches the server as "yes": 1; as it stands it is 0, because all ten agree
     figures = scored(benchmark, questions, ["The red.", "Yes"])
-    assert figures == {"accuracy": pytest.approx(30), "other": pytest.approx(60), "yes/no": 0}
+    assert figures == {"accuracy": pytest.approx(80), "other": pytest.approx(60), "yes/no": 100}
     assert benchmark.others is not None
     told = benchmark.others(questions, {"420": "The red.", "421": "Yes"})
-    assert told["m4c: accuracy"] == pytest.approx(80)
+    assert told["m4c: accuracy"] == told["lmms-eval: exact_match"] == pytest.approx(80)
+    assert told["vqaEval, answers as they stand: accuracy"] == pytest.approx(30)
 
 
 def test_vqav2_hands_every_id_to_the_server(tmp_path: Path) -> None:
@@ -68,6 +71,9 @@ def test_vqav2_hands_every_id_to_the_server(tmp_path: Path) -> None:
         {"question_id": 10, "answer": ""}, {"question_id": 11, "answer": "2 dogs"}, {"question_id": 12, "answer": ""},
     ]  # fmt: skip
     assert math.isnan(scored(benchmark, questions, ["two"])["accuracy"])
+    with pytest.raises(LlavakitError, match="1 questions have no answer, 11 first"):
+        benchmark.submission(questions, {"10": "two"}, tmp_path / "other.json")
+    assert not (tmp_path / "other.json").exists()
 
 
 def test_gqa_compares_the_very_answer(tmp_path: Path) -> None:
@@ -116,6 +122,21 @@ def test_textvqa_is_asked_with_tokens_and_without(tmp_path: Path) -> None:
         benchmark.read(tmp_path, "v1.5")
 
 
+def test_the_copy_of_textvqa_gives_the_same_questions(tmp_path: Path) -> None:
+    official, copy = tmp_path / "official", tmp_path / "copy"
+    rows = [{"image_id": "abc", "question": "what is the Brand?", "answers": ["nokia"] * 10}]
+    write(official / "TextVQA_0.5.1_val.json", {"data": rows})
+    (copy / "data").mkdir(parents=True)
+    picture = {"bytes": b"x", "path": "abc.jpg"}
+    table = pa.Table.from_pylist([{**row, "ocr_tokens": ["A", "B"], "image": picture} for row in rows])
+    pq.write_table(table, copy / "data" / "validation-0.parquet")
+    benchmark = load("textvqa")
+    (plain,), (copied,) = (benchmark.read(folder, "v1.6") for folder in (official, copy))
+    assert (plain.id, plain.prompt, plain.truth) == (copied.id, copied.prompt, copied.truth)
+    assert plain.prompt == f"What is the brand?\n{SHORT}"
+    assert benchmark.read(copy, "v1.5")[0].prompt == f"What is the brand?\nReference OCR token: A, B\n{SHORT}"
+
+
 def mme_files(folder: Path) -> None:
     for task in mme_rules.TASKS:
         nested = task in ("artwork", "celebrity", "landmark", "posters", "scene")
@@ -137,6 +158,13 @@ def test_mme_counts_answers_and_pictures(tmp_path: Path) -> None:
     # of each task's two pictures one has both right, the other one of two: 75 + 50
     figures = scored(benchmark, questions, ["Yes", "No", "Yes", "Yes"] * 14)
     assert figures["count"] == 125 and figures["perception"] == 1250 and figures["cognition"] == 500
+    # pairs are known by their picture, in whatever order they come; a sum that lacks a task is no sum
+    verdicts = [benchmark.mark(q, "Yes") for q in questions]
+    assert benchmark.summarise(verdicts[::-1])["perception"] == 500
+    assert math.isnan(benchmark.summarise(verdicts[4:])["perception"])
+    assert benchmark.others is not None
+    told = benchmark.others(questions, {q.id: q.truth[0] for q in questions})
+    assert told["lmms-eval: total"] == 2800  # y and n are enough for it
 
 
 @pytest.mark.parametrize(

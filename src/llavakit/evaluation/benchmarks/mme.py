@@ -126,14 +126,12 @@ def mark(question: Question, answer: str) -> Verdict:
 
 
 def summarise(verdicts: Sequence[Verdict]) -> Figures:
-    """Perception and cognition, each the sum of its tasks that there are, and the tasks."""
+    """Perception and cognition, each the sum of its tasks, or nan where one is missing; and the tasks."""
     figures: Figures = {}
     for task in dict.fromkeys(v.question.category for v in verdicts):
         figures[task] = _score([v for v in verdicts if v.question.category == task])
     sums = {
-        name: sum(figures[task] for task in tasks if task in figures)
-        if set(tasks) & set(figures)
-        else math.nan
+        name: sum(figures.get(task, math.nan) for task in tasks)
         for name, tasks in (("perception", PERCEPTION), ("cognition", COGNITION))
     }
     return {**sums, **figures}
@@ -150,10 +148,21 @@ def _score(verdicts: Sequence[Verdict]) -> float:
     )
 
 
+def _lmms_says(answer: str) -> str | None:
+    """lmms-eval drops full stops before it reads, and takes a bare y or n."""
+    said = answer.lower().strip().replace(".", "")
+    return {"y": "yes", "n": "no"}.get(said) or says(said)
+
+
 def others(questions: Sequence[Question], answers: Mapping[str, str]) -> Figures:
-    """What the lmms-eval paper prints: perception and cognition together."""
-    figures = summarise([mark(q, answers.get(q.id, "")) for q in questions])
-    return {"lmms-eval: total": figures["perception"] + figures["cognition"]}
+    """What lmms-eval gives, and its paper's sum of perception and cognition."""
+    verdicts = []
+    for question in questions:
+        said = _lmms_says(answers.get(question.id, ""))
+        verdicts.append(Verdict(question, said, float(said == question.truth)))
+    figures = summarise(verdicts)
+    parts = {f"lmms-eval: {name}": figures[name] for name in ("perception", "cognition")}
+    return {**parts, "lmms-eval: total": sum(parts.values())}
 
 
 _PAPER, _ZOO = "LLaVA-1.5 paper, table 4", "LLaVA model zoo"

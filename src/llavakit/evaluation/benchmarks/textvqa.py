@@ -2,14 +2,14 @@
 
 LLaVA-1.5's published numbers show the tokens (58.2, 61.3) and LLaVA-1.6's do not (64.9): the variants `v1.5` and `ocr`
 show them, `v1.6` does not. Scored by the m4c tool, as LLaVA does. The tokens stand in LLaVA's own file of questions;
-its `question_id` is the picture's, so questions are known by picture and text.
+its `question_id` is the picture's, so questions are known by picture and text. The Hugging Face copy has tokens too.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,13 @@ from llavakit.evaluation.benchmark import (
     Variant,
     Verdict,
 )
-from llavakit.evaluation.pictures import InFile
-from llavakit.evaluation.reading import field, first_found, read_json, with_unique_ids
+from llavakit.evaluation.pictures import InFile, InParquet, PictureSource
+from llavakit.evaluation.reading import field, first_found, read_json, read_parquet, with_unique_ids
 from llavakit.evaluation.scoring.vqa_accuracy import m4c, m4c_accuracy, official_accuracy
 
 SHORT = "Answer the question using a single word or phrase."
 _LINE = "Reference OCR token:"
-TRUTH = NeededFile("TextVQA_0.5.1_val.json", "https://textvqa.org/dataset", "21 MB")
+TRUTH = NeededFile("TextVQA_0.5.1_val.json", "https://textvqa.org/dataset", "21 MB", required=False)
 ASKED = NeededFile(
     "llava_textvqa_val_v051_ocr.jsonl",
     "https://github.com/haotian-liu/LLaVA, eval.zip: playground/data/eval/textvqa",
@@ -39,25 +39,47 @@ ASKED = NeededFile(
 PICTURES = NeededFile(
     "train_images", "https://textvqa.org/dataset, train_val_images.zip", "6.6 GB", required=False
 )
+COPY = NeededFile(
+    "data/validation-*.parquet",
+    "https://huggingface.co/datasets/lmms-lab-encoder/textvqa",
+    "1 GB",
+    required=False,
+)
 
 
 def read(folder: Path, variant: str) -> list[Question]:
     """All questions of val; with the tokens where the variant shows them."""
-    _, paths = first_found(folder, TRUTH)
-    tokens = _tokens(folder) if variant in ("v1.5", "ocr") else None
+    shown = variant in ("v1.5", "ocr")
+    way, paths = first_found(folder, TRUTH, COPY)
+    if way is COPY:
+        return with_unique_ids(list(_from_copy(paths, shown)), paths[0])
+    tokens = _tokens(folder) if shown else None
     questions = []
     for row in field(read_json(paths[0]), "data", paths[0]):
         image, asked = str(field(row, "image_id", paths[0])), str(field(row, "question", paths[0])).strip()
         name = _id(image, asked)
-        lines = [asked]
-        if tokens is not None:
-            if name not in tokens:
-                raise LlavakitError(f"{ASKED.path} has no tokens for {image}, {asked!r}: download it again")
-            lines.append(f"{_LINE} {tokens[name]}")
-        truth = [str(one) for one in field(row, "answers", paths[0])]
+        if tokens is not None and name not in tokens:
+            raise LlavakitError(f"{ASKED.path} has no tokens for {image}, {asked!r}: download it again")
         picture = InFile(folder / PICTURES.path / f"{image}.jpg")
-        questions.append(Question(name, (picture,), "\n".join([*lines, SHORT]), truth))
+        answers = field(row, "answers", paths[0])
+        questions.append(_question(image, asked, answers, tokens[name] if tokens else None, picture))
     return with_unique_ids(questions, paths[0])
+
+
+def _from_copy(paths: Sequence[Path], shown: bool) -> Iterator[Question]:
+    for row in read_parquet(paths):
+        image, asked = (str(field(row.values, name, row.path)).strip() for name in ("image_id", "question"))
+        tokens = ", ".join(field(row.values, "ocr_tokens", row.path)) if shown else None
+        answers = field(row.values, "answers", row.path)
+        yield _question(image, asked, answers, tokens, InParquet(row.path, row.row, "image"))
+
+
+def _question(
+    image: str, asked: str, answers: Sequence[str], tokens: str | None, picture: PictureSource
+) -> Question:
+    """LLaVA begins a question with a capital and writes the rest small."""
+    lines = [asked.capitalize(), *([] if tokens is None else [f"{_LINE} {tokens}"]), SHORT]
+    return Question(_id(image, asked), (picture,), "\n".join(lines), [str(one) for one in answers])
 
 
 def _id(image: str, asked: str) -> str:
@@ -121,7 +143,7 @@ _PUBLISHED = (
 BENCHMARK = Benchmark(
     name="textvqa",
     title="TextVQA, val",
-    files=(TRUTH, ASKED, PICTURES),
+    files=(TRUTH, ASKED, PICTURES, COPY),
     variants=(
         Variant("v1.5", "val, with OCR tokens, short answer, LLaVA-1.5"),
         Variant("v1.6", "val, without OCR tokens, short answer, LLaVA-1.6"),

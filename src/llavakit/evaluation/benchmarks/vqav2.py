@@ -1,7 +1,8 @@
 """VQAv2: questions about COCO's pictures with ten people's answers each.
 
 LLaVA reports test-dev, whose answers are on a server (EvalAI 830): this writes the file it takes, with every id of
-test2015. The 214,354 questions of val2014 are public and scored here, by the official tool.
+test2015. The 214,354 questions of val2014 are public and scored here as the server would score what LLaVA uploads: the
+answer as the m4c tool writes it, by the official tool, which takes capitals for mistakes where all ten people agree.
 """
 
 from __future__ import annotations
@@ -23,7 +24,14 @@ from llavakit.evaluation.benchmark import (
 )
 from llavakit.evaluation.pictures import InFile
 from llavakit.evaluation.reading import field, first_found, read_json, with_unique_ids
-from llavakit.evaluation.scoring.vqa_accuracy import m4c, m4c_accuracy, official, official_accuracy
+from llavakit.evaluation.scoring.vqa_accuracy import (
+    m4c,
+    m4c_accuracy,
+    official,
+    official_accuracy,
+    soft_accuracy,
+)
+from llavakit.evaluation.writing import write_whole
 
 SHORT = "Answer the question using a single word or phrase."
 _FROM = "https://visualqa.org/download.html"
@@ -83,10 +91,11 @@ def _question(
 
 
 def mark(question: Question, answer: str) -> Verdict:
-    """Soft accuracy by the official tool; an answer for the server gets no credit here."""
+    """Soft accuracy by the official tool of what LLaVA uploads; an answer for the server gets no credit here."""
+    uploaded = m4c(answer)
     if question.truth is None:
-        return Verdict(question, m4c(answer), math.nan, "the truth is on a server")
-    return Verdict(question, official(answer), official_accuracy(answer, question.truth))
+        return Verdict(question, uploaded, math.nan, "the truth is on a server")
+    return Verdict(question, uploaded, official_accuracy(uploaded, question.truth))
 
 
 def summarise(verdicts: Sequence[Verdict]) -> Figures:
@@ -102,16 +111,29 @@ def _mean(credits: Sequence[float]) -> float:
 
 
 def others(questions: Sequence[Question], answers: Mapping[str, str]) -> Figures:
-    """By the m4c tool, which always normalises."""
-    scored = [m4c_accuracy(answers.get(q.id, ""), q.truth) for q in questions if q.truth is not None]
-    return {"m4c: accuracy": _mean(scored)}
+    """By the official tool on answers as they stand, by the m4c tool, and by lmms-eval, which always normalises."""
+    said = [(answers.get(q.id, ""), q.truth) for q in questions if q.truth is not None]
+    return {
+        "vqaEval, answers as they stand: accuracy": _mean([official_accuracy(*pair) for pair in said]),
+        "m4c: accuracy": _mean([m4c_accuracy(*pair) for pair in said]),
+        "lmms-eval: exact_match": _mean(
+            [soft_accuracy(official(a), [official(t) for t in told]) for a, told in said]
+        ),
+    }
 
 
 def submission(questions: Sequence[Question], answers: Mapping[str, str], path: Path) -> None:
-    """The file that the server takes: every id of test2015, with nothing for those that were not asked."""
+    """The file that the server takes: every id of test2015, with nothing for those outside test-dev.
+
+    Raises LlavakitError when a question of test-dev has no answer.
+    """
+    if lacking := [question.id for question in questions if question.id not in answers]:
+        raise LlavakitError(
+            f"{len(lacking)} questions have no answer, {lacking[0]} first: answer all, then submit"
+        )
     every = questions[0].meta.get("every", [int(q.id) for q in questions]) if questions else []
     rows = [{"question_id": number, "answer": m4c(answers.get(str(number), ""))} for number in every]
-    path.write_text(json.dumps(rows), "utf-8")
+    write_whole(path, json.dumps(rows).encode())
 
 
 _PAPER, _ZOO = "LLaVA-1.5 paper, table 3", "LLaVA model zoo"
