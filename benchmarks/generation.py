@@ -2,8 +2,8 @@
 
     python benchmarks/generation.py [--part capacity overhead kills memory budget]
 
-    capacity  share of 32 slots of half a second that a run of 4,000 requests uses (at least 95 %), where the endpoint
-              lets what is too much wait, and where it answers 429
+    capacity  share of 32 slots of half a second that 4,000 requests use (at least 95 %) where the endpoint lets what is
+              too much wait, and that 2,000 use where it answers 429
     overhead  CPU and wall time a record, over HTTP with an endpoint that answers at once and with a teacher in the same
               process (less than 2 ms)
     kills     6,000 requests, the asking process killed 100 times at random moments: no reply lost, none doubled, calls
@@ -78,18 +78,18 @@ def asked(url: str, journal: Path, number: int, limits: Limits, prices: Prices |
 
 def capacity(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for overload in ("queue", "reject"):
+    for overload, number in (("queue", 4000), ("reject", 2000)):
         with endpoint(
             "--slots", SLOTS, "--latency", LATENCY, "--overload", overload, "--retry-after", 0
         ) as url:
             began = time.monotonic()
-            account = asked(url, folder / f"{overload}.sqlite", 4000, Limits())
+            account = asked(url, folder / f"{overload}.sqlite", number, Limits())
             seconds = time.monotonic() - began
             told = books(url)
         found[overload] = {
             "answered": account.answered,
             "seconds": round(seconds, 2),
-            "share_of_capacity": round(4000 * LATENCY / SLOTS / seconds, 4),
+            "share_of_capacity": round(number * LATENCY / SLOTS / seconds, 4),
             "rejected": told["rejected"],
             "most_at_once": told["most_at_once"],
         }
@@ -108,21 +108,22 @@ class Instant:
 
 
 def overhead(folder: Path) -> dict[str, Any]:
+    """The least of three turns each, since whatever else the machine does makes a turn longer and never shorter."""
     found: dict[str, Any] = {}
     with endpoint() as url:
-        for name, number in (("http", 3000), ("in_process", 10_000)):
-            cpu, wall = time.process_time(), time.monotonic()
-            if name == "http":
-                asked(url, folder / "http.sqlite", number, Limits(concurrency=64))
-            else:
-                with Journal(folder / "in.sqlite") as journal:
-                    asyncio.run(run(requests(number), Instant(), journal))
-            cpu, wall = time.process_time() - cpu, time.monotonic() - wall
-            found[name] = {
-                "records": number,
-                "cpu_ms": round(1000 * cpu / number, 3),
-                "wall_ms": round(1000 * wall / number, 3),
-            }
+        for name, number in (("http", 1500), ("in_process", 4000)):
+            turns = []
+            for turn in range(3):
+                path = folder / f"{name}-{turn}.sqlite"
+                cpu, wall = time.process_time(), time.monotonic()
+                if name == "http":
+                    asked(url, path, number, Limits(concurrency=64))
+                else:
+                    with Journal(path) as journal:
+                        asyncio.run(run(requests(number), Instant(), journal))
+                turns.append((time.process_time() - cpu, time.monotonic() - wall))
+            cpu, wall = (1000 * min(times) / number for times in zip(*turns, strict=True))
+            found[name] = {"records": number, "turns": 3, "cpu_ms": round(cpu, 3), "wall_ms": round(wall, 3)}
     found["holds"] = all(
         found[name][what] < 2 for name in ("http", "in_process") for what in ("cpu_ms", "wall_ms")
     )
