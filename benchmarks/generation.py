@@ -11,7 +11,8 @@
     memory    peak of 100,000 records beside that of 10,000 (at most a tenth more)
     budget    the most money at 64 calls at once, with replies lost on their way, by the endpoint's own books
 
-Leaves with 1 where one does not hold.
+A part that is run alone takes its place in the day's result. Each tells how many processes the machine ran or had
+waiting meanwhile, since time on the wall grows with them. Leaves with 1 where one does not hold.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -236,11 +238,13 @@ def main() -> int:
     content: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for part in given.part:
-            content[part] = PARTS[part](Path(folder))
+            content[part] = {**PARTS[part](Path(folder)), "load": round(os.getloadavg()[0], 1)}
             print(part, json.dumps(content[part], indent=1), flush=True)
-    from results import write_result  # brings torch along, whose memory is none of what is measured
+    from results import FOLDER, write_result  # brings torch along, whose memory is none of what is measured
 
-    write_result("generation", content)
+    today = FOLDER / f"{date.today().isoformat()}-generation.json"
+    earlier = json.loads(today.read_text("utf-8")) if today.is_file() else {}
+    write_result("generation", {**{part: earlier[part] for part in PARTS if part in earlier}, **content})
     return 0 if all(found["holds"] for found in content.values()) else 1
 
 
