@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 
 import pytest
 
 from llavakit.cli.main import main
-from llavakit.evaluation.results import read_marked, read_results
+from llavakit.errors import LlavakitError
+from llavakit.evaluation.benchmark import Benchmark, Question, Variant, Verdict
+from llavakit.evaluation.comparing import compare
+from llavakit.evaluation.page import write_report
+from llavakit.evaluation.results import read_marked, read_results, write_results
+from llavakit.evaluation.scoring_saved import scored
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(os.environ.get("LLAVAKIT_GOLDEN", ROOT.parent / "shared" / "golden")) / "scienceqa"
@@ -119,3 +125,49 @@ def test_published_answers_give_the_published_score(
     with pytest.raises(SystemExit):
         run("--answers", str(saved), "--benchmarks", "scienceqa_img", "--data", str(GOLDEN))
     assert "IMG 71.64" in capsys.readouterr().out
+
+
+def test_what_a_server_takes_is_written_and_no_score_is_made_up_without_truth(
+    tmp_path: Path, seed_bench: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "all.json"
+    path.write_text(json.dumps({str(number): "A" for number in range(12)}))
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit) as end:
+        run(
+            "--answers", str(path), "--benchmarks", "seed_bench_image", "--data", str(seed_bench), "--out", str(out)
+        )  # fmt: skip
+    assert end.value.code == 0
+    lines = (out / "seed_bench_image-submission.jsonl").read_text().splitlines()
+    assert json.loads(lines[0]) == {"question_id": "0", "prediction": "A"}
+    assert "for the server of seed_bench_image" in capsys.readouterr().out
+
+
+def test_a_test_set_without_truth_has_null_for_a_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def without(question: Question, answer: str) -> Verdict:
+        return Verdict(question, answer, math.nan, "the truth is on a server")
+
+    toy = Benchmark(
+        name="toy",
+        title="Toy",
+        files=(),
+        variants=(Variant("test", "test"),),
+        read=lambda folder, variant: [],
+        mark=without,
+        summarise=lambda verdicts: {"accuracy": math.nan},
+        headline="accuracy",
+    )
+    questions = [Question(str(number), (), "?", None, category="ab"[number % 2]) for number in range(9)]
+    one = scored(toy, toy.variants[0], questions, {question.id: "x" for question in questions}, {}, {}, 9)
+    write_report(tmp_path, {"model": "m"}, [one])
+    write_results(tmp_path, {"model": "m"}, [one])
+    result = read_results(tmp_path)["benchmarks"]["toy"]
+    assert result["score"] is None and result["interval"]["low"] is None
+    assert result["notes"] == {"the truth is on a server": 9}
+    assert 'data-verdict="no truth"' in (tmp_path / "report.html").read_text()
+    with pytest.raises(LlavakitError, match="cannot be compared"):
+        compare(tmp_path, tmp_path)

@@ -209,11 +209,15 @@ def _advance(bar: Progress, line: TaskID, done: int, total: int) -> None:
 
 def _finish(scored: list[Scored], answered_by: dict[str, Any], out: Path | None) -> None:
     from llavakit.evaluation.page import write_report
-    from llavakit.evaluation.results import write_results
+    from llavakit.evaluation.results import write_results, write_submission
 
     for one in scored:
         _show(one)
     if out is not None:
+        for one in scored:
+            submission = write_submission(out, one)
+            if submission is not None:
+                print(f"for the server of {one.benchmark.name}: {submission}")
         print(f"report: {write_report(out, answered_by, scored)}")
         print(f"results: {write_results(out, answered_by, scored)}")
 

@@ -131,7 +131,9 @@ def _judge(told: Mapping[str, Any] | None) -> str:
 
 def paired(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]]) -> Paired:
     """The paired test on marked answers, in any order. Raises LlavakitError when their questions differ."""
-    credits = [{str(row[OWN_ID]): float(row["credit"] or 0) for row in rows} for rows in (first, second)]
+    if any(row["credit"] is None for row in (*first, *second)):
+        raise LlavakitError("answers without a credit, whose truth is on a server, cannot be compared")
+    credits = [{str(row[OWN_ID]): float(row["credit"]) for row in rows} for rows in (first, second)]
     if credits[0].keys() != credits[1].keys() or not credits[0]:
         raise LlavakitError("the marked answers of the two runs are not to the same questions")
     grouped: dict[tuple[str, str], tuple[float, float, int]] = {}

@@ -55,14 +55,17 @@ def units(verdicts: Sequence[Verdict]) -> list[list[Verdict]]:
 
 
 def bootstrap(benchmark: Benchmark, verdicts: Sequence[Verdict], *, draws: int = 0) -> Interval:
-    """The 95 % percentile interval of the headline. draws: 0 for a number that fits."""
-    grouped = units(verdicts)
+    """The 95 % percentile interval of the headline over verdicts with a credit. draws: 0 for a number that fits."""
+    known = [verdict for verdict in verdicts if math.isfinite(verdict.credit)]
+    grouped = units(known)
+    if not known and verdicts:
+        return Interval(math.nan, math.nan, "none: no answer has a credit", 0)
     if len(grouped) < 2:
         return Interval(math.nan, math.nan, "none: fewer than two units", len(grouped))
     values = (
         _mean_draws(grouped, draws or MEAN_DRAWS)
         if benchmark.mean
-        else _figure_draws(benchmark, grouped, draws or min(1000, max(200, WORK // len(verdicts))))
+        else _figure_draws(benchmark, grouped, draws or min(1000, max(200, WORK // len(known))))
     )
     fine = values[np.isfinite(values)]
     if not len(fine):

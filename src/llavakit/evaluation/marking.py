@@ -71,9 +71,9 @@ def mark_answers(
 
 
 def categories(verdicts: Sequence[Verdict]) -> dict[str, tuple[float, int]]:
-    """The mean credit in percent and the number of questions of every category, in order of first appearance."""
+    """The mean credit in percent and the number of questions with a credit of every category, in order."""
     tally: dict[str, list[float]] = {}
     for verdict in verdicts:
-        if verdict.question.category:
+        if verdict.question.category and math.isfinite(verdict.credit):
             tally.setdefault(verdict.question.category, []).append(verdict.credit)
     return {name: (100 * math.fsum(credits) / len(credits), len(credits)) for name, credits in tally.items()}

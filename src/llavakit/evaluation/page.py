@@ -174,7 +174,7 @@ def _categories(one: Scored) -> Html:
     """The mean credit of every category as bars, with Wilson's interval."""
     grouped: dict[str, list[float]] = {}
     for verdict in one.marked.verdicts:
-        if verdict.question.category:
+        if verdict.question.category and math.isfinite(verdict.credit):
             grouped.setdefault(verdict.question.category, []).append(verdict.credit)
     if len(grouped) < 2:
         return Html("")
@@ -213,6 +213,7 @@ def _answers(one: Scored) -> Html:
         asked = Asked(printable(question.prompt), answer, printable(_truth(question)), _ok(verdict))
         shown = Shown(_pictures(question), [asked], ", ".join(filter(None, [question.id, question.category])))
         word = {True: "right", False: "wrong", None: "in part"}[_ok(verdict)]
+        word = word if math.isfinite(verdict.credit) else "no truth"
         cards.append(
             f'<div class="one" data-verdict="{word}" data-category="{escape(question.category, quote=True)}">'
             f"{samples_grid([shown])}</div>"
@@ -221,7 +222,8 @@ def _answers(one: Scored) -> Html:
     categories = "".join(f"<option>{escape(name)}</option>" for name in names if name)
     filters = (
         '<div class="filters"><select><option value="">every verdict</option><option>right</option>'
-        '<option>wrong</option><option>in part</option></select><select><option value="">every category</option>'
+        "<option>wrong</option><option>in part</option><option>no truth</option></select>"
+        '<select><option value="">every category</option>'
         f'{categories}</select><input type="search" placeholder="words"><span class="count"></span></div>'
     )
     return Html(f'<div class="answers">{filters}<div class="grid">{"".join(cards)}</div></div>')

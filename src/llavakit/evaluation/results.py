@@ -115,6 +115,28 @@ def write_results(folder: Path, answered_by: Mapping[str, Any], scored: Sequence
     return path
 
 
+def write_submission(folder: Path, one: Scored) -> Path | None:
+    """Writes the file that a benchmark's server takes; None where there is no server or only a part was answered.
+
+    Its name ends as its content is: a spreadsheet, one JSON value, or lines of JSON.
+    """
+    if one.benchmark.submission is None or len(one.questions) < one.total:
+        return None
+    path = folder / f"{one.benchmark.name}-submission"
+    one.benchmark.submission(one.questions, one.answers, path)
+    return path.rename(path.with_name(path.name + _ending(path.read_bytes())))
+
+
+def _ending(content: bytes) -> str:
+    if content.startswith(b"PK"):
+        return ".xlsx"
+    try:
+        json.loads(content)
+    except ValueError:
+        return ".jsonl"
+    return ".json"
+
+
 def check_free(folder: Path) -> None:
     """Raises LlavakitError when the folder has results, which are never overwritten."""
     if (folder / RESULTS).exists():
