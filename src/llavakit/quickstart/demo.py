@@ -24,6 +24,10 @@ from llavakit.conversation.templates import get_template
 from llavakit.conversation.tokenize import encode
 from llavakit.errors import LlavakitError
 from llavakit.evaluation.exam import Ask, Condition, Question, Score, fractions, put, score
+from llavakit.evaluation.page import write_report
+from llavakit.evaluation.provenance import Hashes
+from llavakit.evaluation.results import write_results
+from llavakit.evaluation.running import Asking, run_benchmark
 from llavakit.images.pixels import open_picture
 from llavakit.model.generation import Request, generate
 from llavakit.model.llava import Llava
@@ -32,8 +36,9 @@ from llavakit.recipe import Recipe, load_recipe
 from llavakit.training.events import Listener, nobody
 
 USUAL = Amounts()
+NEW_TOKENS = 12
 SHORT = Amounts(training=60, validation=8, questions=16)
-CONDITIONS: dict[str, Condition] = {"scores": "shown", "blind": "hidden", "shuffled": "shuffled"}
+CONDITIONS: dict[str, Condition] = {"blind": "hidden", "shuffled": "shuffled"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +112,9 @@ def run_demo(
     clock.lap("without stage 1")
     chapter("Examining on scenes never trained on")
     tuned = Llava.from_pretrained(whole.checkpoints[-1])
-    examined = {
-        heading: examine(tuned, materials.exam, condition) for heading, condition in CONDITIONS.items()
-    }
+    examined = {"scores": evaluate(tuned, whole.checkpoints[-1], folder, materials.exam)}
+    for heading, condition in CONDITIONS.items():
+        examined[heading] = examine(tuned, materials.exam, condition)
     examined["stage1_only"] = examine(Llava.from_pretrained(whole.checkpoints[0]), materials.exam, "shown")
     examined["no_stage1"] = examine(Llava.from_pretrained(alone.checkpoints[-1]), materials.exam, "shown")
     clock.lap("examination")
@@ -129,6 +134,21 @@ def recipe_for(materials: Path, seed: int, overrides: Sequence[str]) -> Recipe:
         ):
             paths += [f"{key}.path={materials / f'{name}_{part}.json'}", f"{key}.images={materials}"]
     return load_recipe("quickstart", [*paths, *overrides])
+
+
+def evaluate(model: Llava, checkpoint: Path, folder: Path, exam: Sequence[Question]) -> Examined:
+    """The examination as `llavakit eval` holds it, with results, intervals and a page below `evaluation`."""
+    hashes, out = Hashes(), folder / "evaluation"
+    hashed = hashes.model(checkpoint)
+    asking = Asking(max_new_tokens=NEW_TOKENS, batch=128)
+    found = run_benchmark(model, hashed, "own", folder / "materials", out, asking, hashes=hashes)
+    assert found is not None, "a single process scores what it asked"
+    hashes.save()
+    answered_by = {"model": str(checkpoint), "hash": hashed}
+    write_report(out, answered_by, [found])
+    write_results(out, answered_by, [found])
+    answers = tuple(found.answers[question.id] for question in found.questions)
+    return Examined(answers, score(exam, answers))
 
 
 def examine(model: Llava, exam: Sequence[Question], condition: Condition) -> Examined:
@@ -152,7 +172,7 @@ def asker(model: Llava) -> Ask:
         return Request(encode(asked, template, model.tokenizer, lengths, prompt=True), pictures)
 
     def ask(pairs: Sequence[tuple[str, str | None]]) -> list[str]:
-        return generate(model, [request(*pair) for pair in pairs], max_new_tokens=12)
+        return generate(model, [request(*pair) for pair in pairs], max_new_tokens=NEW_TOKENS)
 
     return ask
 
