@@ -208,7 +208,7 @@ def serve(annotations: Path, folder: Path, kinds: str, arguments: argparse.Names
         "float32",
     ]
     started += ["--host", server.HOST, "--port", str(port)]
-    with server.serving(started, {}, str(model), port, START_LIMIT) as up:
+    with server.serving(started, {"OMP_WAIT_POLICY": "passive"}, str(model), port, START_LIMIT) as up:
         address = f"http://{server.HOST}:{up.port}"
         return {
             "versions": {name: server.version(python, name) for name in ("transformers", "torch")},
