@@ -9,6 +9,8 @@ from llavakit.evaluation.benchmark import Benchmark
 
 # name -> the file that has it; a file is imported only when one of its benchmarks is asked for
 _WHERE = {
+    "llava_bench_wild": "llava_bench",
+    "llava_bench_coco": "llava_bench",
     "own": "own",
     "mmbench": "mmbench",
     "mmbench_cn": "mmbench",
