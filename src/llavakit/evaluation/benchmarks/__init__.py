@@ -9,6 +9,9 @@ from llavakit.evaluation.benchmark import Benchmark
 
 # name -> the file that has it; a file is imported only when one of its benchmarks is asked for
 _WHERE = {
+    "chartqa": "chartqa",
+    "docvqa": "docvqa",
+    "docvqa_test": "docvqa",
     "llava_bench_wild": "llava_bench",
     "llava_bench_coco": "llava_bench",
     "own": "own",

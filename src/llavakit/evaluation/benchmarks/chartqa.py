@@ -1,0 +1,109 @@
+"""ChartQA: 1,250 questions that people wrote about charts and 1,250 that a model made, by relaxed accuracy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from llavakit.evaluation.benchmark import (
+    Benchmark,
+    Figures,
+    NeededFile,
+    Published,
+    Question,
+    Variant,
+    Verdict,
+)
+from llavakit.evaluation.pictures import InFile, InParquet
+from llavakit.evaluation.reading import field, first_found, found, read_json, read_parquet, with_unique_ids
+from llavakit.evaluation.scoring.relaxed import relaxed
+
+_SHORT = {
+    "v1.6": "Answer the question using a single word or phrase.",
+    "lmms-eval": "Answer the question with a single word.",
+}
+_FROM = "https://huggingface.co/datasets/ahmed-masry/ChartQA, ChartQA Dataset.zip"
+HALVES = {half: NeededFile(f"test/test_{half}.json", _FROM, "0.2 MB") for half in ("human", "augmented")}
+PICTURES = NeededFile("test/png", _FROM, "1 GB", required=False)
+COPY = NeededFile(
+    "data/test-*.parquet",
+    "https://huggingface.co/datasets/lmms-lab-encoder/ChartQA",
+    "0.1 GB",
+    required=False,
+)
+
+
+def read(folder: Path, variant: str) -> list[Question]:
+    """The questions people wrote, then those that were made."""
+    if not found(folder, HALVES["human"]) and (copies := found(folder, COPY)):
+        return with_unique_ids(list(_from_copy(copies, variant)), copies[0])
+    questions = []
+    for half, needed in HALVES.items():
+        path = first_found(folder, needed)[1][0]
+        for number, row in enumerate(read_json(path), 1):
+            picture = InFile(folder / PICTURES.path / str(field(row, "imgname", path)))
+            text = f"{str(field(row, 'query', path)).strip()}\n{_SHORT[variant]}"
+            truth = str(field(row, "label", path))
+            questions.append(Question(f"{half}-{number}", (picture,), text, truth, category=half))
+    return with_unique_ids(questions, folder)
+
+
+def _from_copy(paths: Sequence[Path], variant: str) -> Iterator[Question]:
+    for number, row in enumerate(read_parquet(paths), 1):
+        half = "human" if "human" in str(field(row.values, "type", row.path)) else "augmented"
+        text = f"{str(field(row.values, 'question', row.path)).strip()}\n{_SHORT[variant]}"
+        truth = str(field(row.values, "answer", row.path))
+        picture = InParquet(row.path, row.row, "image")
+        yield Question(f"{half}-{number}", (picture,), text, truth, category=half)
+
+
+def mark(question: Question, answer: str) -> Verdict:
+    """Right by relaxed accuracy, the answer taken without blanks and a full stop at its ends."""
+    said = answer.strip().removesuffix(".")
+    return Verdict(question, said, float(relaxed(said, question.truth)))
+
+
+def summarise(verdicts: Sequence[Verdict]) -> Figures:
+    """Percent right of all, and of each half."""
+    figures = {"overall": _mean(verdicts)}
+    for half in HALVES:
+        if those := [v for v in verdicts if v.question.category == half]:
+            figures[half] = _mean(those)
+    return figures
+
+
+def _mean(verdicts: Sequence[Verdict]) -> float:
+    return 100 * sum(v.credit for v in verdicts) / len(verdicts) if verdicts else math.nan
+
+
+def others(questions: Sequence[Question], answers: Mapping[str, str]) -> Figures:
+    """What lmms-eval gives, which takes the answer as it stands."""
+    right = sum(relaxed(answers.get(q.id, ""), q.truth) for q in questions)
+    return {"lmms-eval: relaxed_overall": 100 * right / len(questions) if questions else math.nan}
+
+
+_PUBLISHED = (
+    ("LLaVA-1.5-7B", 18.2), ("LLaVA-1.5-13B", 18.2), ("LLaVA-1.6-Vicuna-7B", 54.8), ("LLaVA-1.6-Vicuna-13B", 62.2),
+    ("LLaVA-1.6-Mistral-7B", 38.8), ("LLaVA-1.6-34B", 68.7), ("InstructBLIP-7B", 12.5), ("InstructBLIP-13B", 12.7),
+    ("Qwen-VL-Chat", 60.1),
+)  # fmt: skip
+
+BENCHMARK = Benchmark(
+    name="chartqa",
+    title="ChartQA, test",
+    files=(*HALVES.values(), PICTURES, COPY),
+    variants=(
+        Variant("v1.6", "test, relaxed accuracy, single word or phrase, LLaVA-1.6"),
+        Variant("lmms-eval", "test, relaxed accuracy, single word, as lmms-eval asks"),
+    ),
+    read=read,
+    mark=mark,
+    summarise=summarise,
+    headline="overall",
+    max_new_tokens=16,
+    others=others,
+    published=tuple(
+        Published(model, value, "lmms-eval, single word", "lmms-eval paper") for model, value in _PUBLISHED
+    ),
+)
