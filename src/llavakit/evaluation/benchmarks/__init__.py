@@ -9,6 +9,8 @@ from llavakit.evaluation.benchmark import Benchmark
 
 # name -> the file that has it; a file is imported only when one of its benchmarks is asked for
 _WHERE = {
+    "vizwiz": "vizwiz",
+    "vizwiz_val": "vizwiz",
     "chartqa": "chartqa",
     "docvqa": "docvqa",
     "docvqa_test": "docvqa",
