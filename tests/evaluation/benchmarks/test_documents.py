@@ -66,9 +66,10 @@ def test_chartqa_by_halves(tmp_path: Path) -> None:
     )
     verdicts = [chartqa.mark(q, a) for q, a in zip(questions, ["10.4", "red"], strict=True)]
     assert chartqa.summarise(verdicts) == {"overall": 50, "human": 100, "augmented": 0}
-    assert chartqa.mark(questions[1], " Blue. ").credit == 1
+    assert chartqa.mark(questions[1], " Blue ").credit == 1
+    assert chartqa.mark(questions[1], "Blue.").credit == 0  # the rule takes no full stop away
     assert chartqa.others is not None
-    told = chartqa.others(questions, {"human-1": "10", "augmented-1": " Blue. "})
+    told = chartqa.others(questions, {"human-1": "10", "augmented-1": " Blue "})
     assert told["lmms-eval: relaxed_overall"] == 50
 
 
@@ -90,6 +91,9 @@ def test_docvqa_scores_val_and_writes_test(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out.json").read_text()) == [{"questionId": 49153, "answer": "0.28"}]
     with pytest.raises(LlavakitError, match="has no answer"):
         test.submission(questions, {}, tmp_path / "other.json")
+    write(tmp_path / "test_v1.0.json", {"data": [{**row, "questionId": "q-1"}]})
+    with pytest.raises(LlavakitError, match="no number"):
+        test.submission(test.read(tmp_path, "v1.6"), {"q-1": "0.28"}, tmp_path / "other.json")
     write(tmp_path / "val_v1.0.json", {"data": [{**row, "answers": []}]})
     with pytest.raises(LlavakitError, match="has no answers"):
         docvqa.read(tmp_path, "v1.6")

@@ -59,8 +59,8 @@ def _from_copy(paths: Sequence[Path], variant: str) -> Iterator[Question]:
 
 
 def mark(question: Question, answer: str) -> Verdict:
-    """Right by relaxed accuracy, the answer taken without blanks and a full stop at its ends."""
-    said = answer.strip().removesuffix(".")
+    """Right by relaxed accuracy, the answer taken without blanks at its ends."""
+    said = answer.strip()
     return Verdict(question, said, float(relaxed(said, question.truth)))
 
 

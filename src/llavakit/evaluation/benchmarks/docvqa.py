@@ -61,6 +61,8 @@ def submission(questions: Sequence[Question], answers: Mapping[str, str], path: 
     """The file that the server takes. Raises LlavakitError for a question without an answer."""
     if lacking := [q.id for q in questions if q.id not in answers]:
         raise LlavakitError(f"question {lacking[0]} has no answer; the server takes whole files")
+    if odd := [q.id for q in questions if not q.id.isdecimal()]:
+        raise LlavakitError(f"question {odd[0]!r} has an id that is no number, and the server takes numbers")
     rows = [{"questionId": int(q.id), "answer": answers[q.id].strip()} for q in questions]
     write_whole(path, json.dumps(rows).encode())
 
