@@ -7,28 +7,28 @@ from importlib import import_module
 from llavakit.errors import LlavakitError
 from llavakit.evaluation.benchmark import Benchmark
 
-# name -> the file that has it; a file is imported only when one of its benchmarks is asked for
+# name -> the file that has it, by name; a file is imported only when one of its benchmarks is asked for
 _WHERE = {
-    "vizwiz": "vizwiz",
-    "vizwiz_val": "vizwiz",
     "chartqa": "chartqa",
     "docvqa": "docvqa",
     "docvqa_test": "docvqa",
-    "llava_bench_wild": "llava_bench",
+    "gqa": "gqa",
     "llava_bench_coco": "llava_bench",
-    "own": "own",
+    "llava_bench_wild": "llava_bench",
     "mmbench": "mmbench",
     "mmbench_cn": "mmbench",
-    "pope": "pope",
     "mme": "mme",
-    "gqa": "gqa",
-    "textvqa": "textvqa",
-    "vqav2": "vqav2",
-    "vqav2_val": "vqav2",
-    "seed_bench": "seed_bench",
-    "seed_bench_image": "seed_bench",
+    "own": "own",
+    "pope": "pope",
     "scienceqa": "scienceqa",
     "scienceqa_img": "scienceqa",
+    "seed_bench": "seed_bench",
+    "seed_bench_image": "seed_bench",
+    "textvqa": "textvqa",
+    "vizwiz": "vizwiz",
+    "vizwiz_val": "vizwiz",
+    "vqav2": "vqav2",
+    "vqav2_val": "vqav2",
 }
 
 
