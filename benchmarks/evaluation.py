@@ -19,13 +19,13 @@ import torch
 from PIL import Image
 
 from answering import random_llava
-from llavakit.evaluation.asked import Journal
+from llavakit.evaluation.asked import Asking, Journal
 from llavakit.evaluation.benchmark import Question
 from llavakit.evaluation.benchmarks import load
 from llavakit.evaluation.intervals import bootstrap
 from llavakit.evaluation.marking import mark_answers
 from llavakit.evaluation.pictures import InFile
-from llavakit.evaluation.running import Asking, ask
+from llavakit.evaluation.running import ask
 from llavakit.evaluation.saved import join
 from llavakit.model.llava import Llava
 from results import write_result

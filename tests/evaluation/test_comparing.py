@@ -11,7 +11,10 @@ import pytest
 
 from llavakit.cli.main import main
 from llavakit.errors import LlavakitError
-from llavakit.evaluation.comparing import compare, mcnemar, paired
+from llavakit.evaluation import benchmarks
+from llavakit.evaluation.benchmark import Question, Verdict
+from llavakit.evaluation.comparing import compare, mcnemar, paired, paired_figures
+from llavakit.evaluation.intervals import bootstrap
 from llavakit.evaluation.results import read_results
 
 
@@ -37,7 +40,7 @@ def test_right_and_wrong_answers_are_tested_by_mcnemar_in_any_order() -> None:
     second = rows([1, 0, 1, 1, 1, 1, 1, 1, 1, 1])
     found = paired(first, second[::-1])
     assert (found.first, found.second, found.better, found.worse) == (20.0, 90.0, 8, 1)
-    assert found.method == "McNemar, exact"
+    assert found.method.startswith("McNemar, exact")
     assert found.p == pytest.approx(2 * (1 + 9) / 512)
     assert found.low < found.difference == 70 < found.high
 
@@ -52,9 +55,47 @@ def test_pairs_and_parts_of_a_credit_are_tested_by_units() -> None:
     assert (same.difference, same.p, same.low, same.high) == (0, 1.0, 0, 0)
 
 
+def verdicts(right: Callable[[int], bool], split: str = "random") -> list[Verdict]:
+    """Answers to 200 questions of POPE's, every second truly yes."""
+    made = []
+    for number in range(200):
+        truth = ("yes", "no")[number % 2]
+        said = truth if right(number) else ("no", "yes")[number % 2]
+        question = Question(str(number), (), "?", truth, category=split)
+        made.append(Verdict(question, said, float(said == truth)))
+    return made
+
+
+def test_a_headline_that_is_no_mean_is_tested_itself() -> None:
+    pope = benchmarks.load("pope")
+    first, second = verdicts(lambda number: number % 5 > 0), verdicts(lambda number: number % 10 > 0)
+    found = paired_figures(pope, first, second[::-1])
+    assert found.first == pytest.approx(pope.summarise(first)["F1 mean"]) == pytest.approx(80)
+    assert found.second == pytest.approx(pope.summarise(second)["F1 mean"])
+    assert (found.better, found.worse, found.units) == (20, 0, 200)
+    assert 0 < found.low < found.difference < found.high and found.p <= 0.002
+    same = paired_figures(pope, first, first[::-1])
+    assert (same.difference, same.low, same.high, same.p) == (0, 0, 0, 1.0)
+    turned = verdicts(lambda number: (number + 2) % 5 > 0)
+    assert paired_figures(pope, first, turned).p > 0.2, "as many right, others: no difference"
+
+
+def test_drawing_both_runs_together_makes_a_small_difference_sure() -> None:
+    pope = benchmarks.load("pope")
+    first = verdicts(lambda number: number % 3 > 0)
+    second = verdicts(lambda number: number % 3 > 0 or number % 8 == 1)
+    found = paired_figures(pope, first, second)
+    alone = [bootstrap(pope, some) for some in (first, second)]
+    assert alone[0].high > alone[1].low, "their own intervals overlap"
+    assert found.low > 0 and found.p < 0.05
+
+
 def test_other_questions_are_refused() -> None:
     with pytest.raises(LlavakitError, match="not to the same questions"):
         paired(rows([1, 0]), rows([1]))
+    some = verdicts(bool)
+    with pytest.raises(LlavakitError, match="not to the same questions"):
+        paired_figures(benchmarks.load("pope"), some, some[1:])
 
 
 @pytest.fixture

@@ -90,6 +90,12 @@ def test_marked_answers_score_the_same_again(data: Path, tmp_path: Path) -> None
         (["--benchmarks", "scienceqa", "--answers", "ANSWERS", "--variant", "v9"], "no variant 'v9'"),
         (["--benchmarks", "scienceqa", "--answers", "nowhere"], "nowhere cannot be read"),
         (["--benchmarks", "scienceqa", "--answers", "ANSWERS"], "2 of 3 questions have no answer"),
+        (["--benchmarks", " ,", "--answers", "ANSWERS"], "--benchmarks names none"),
+        (
+            ["--benchmarks", "scienceqa", "--answers", "ANSWERS", "--condition", "blind", "--limit", "2"],
+            "--condition, --limit say how a model is asked",
+        ),
+        (["--benchmarks", "scienceqa", "--answers", "ANSWERS", "--device", "cuda"], "--device say"),
     ],
 )
 def test_wrong_input_is_one_sentence_and_code_2(

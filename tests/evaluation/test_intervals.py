@@ -90,3 +90,13 @@ def test_a_hundred_thousand_answers_take_no_time() -> None:
     found = bootstrap(MEAN, made)
     assert time.perf_counter() - since < 2
     assert 69.6 < found.low < 70 < found.high < 70.4
+
+
+@pytest.mark.parametrize("right", [0, 60])
+def test_all_alike_is_no_certainty(right: int) -> None:
+    found = bootstrap(MEAN, verdicts(right, 60))
+    assert found.high - found.low == pytest.approx(100 * (wilson(right, 60)[1] - wilson(right, 60)[0]))
+    assert 5 < found.high - found.low < 7
+    paired = bootstrap(MEAN, verdicts(right, 60, unit=2))
+    assert paired.high - paired.low > found.high - found.low, "30 units tell less than 60"
+    assert "tells nothing of chance" in bootstrap(PLAIN, verdicts(right, 60)).method

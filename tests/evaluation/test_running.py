@@ -10,13 +10,13 @@ import torch
 
 from llavakit.cli.main import main
 from llavakit.errors import LlavakitError
-from llavakit.evaluation.asked import Journal
+from llavakit.evaluation.asked import Asking, Journal
 from llavakit.evaluation.benchmark import Question
 from llavakit.evaluation.benchmarks import load
 from llavakit.evaluation.conditions import under
 from llavakit.evaluation.pictures import InFile
 from llavakit.evaluation.results import read_marked, read_results
-from llavakit.evaluation.running import Asking, ask, prepare, rank_choices, run_benchmark, share
+from llavakit.evaluation.running import ask, prepare, rank_choices, run_benchmark, share
 from llavakit.model.llava import Llava
 from llavakit.model.packed import Tiled
 

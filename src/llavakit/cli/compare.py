@@ -26,7 +26,7 @@ def compare_command(
     found = compare(first, second)
     console = Console(highlight=False)
     table = Table(
-        "benchmark", "figure", "first", "second", "difference of means", "95 % interval", "p", "+ / -", "test"
+        "benchmark", "figure", "first", "second", "difference", "95 % interval", "p", "+ / -", "test"
     )
     for one in found:
         paired = one.paired

@@ -11,9 +11,9 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from llavakit.evaluation.asked import Asking
     from llavakit.evaluation.judging import Judge
     from llavakit.evaluation.results import Scored
-    from llavakit.evaluation.running import Asking
 
 
 def eval_command(
@@ -85,6 +85,7 @@ def eval_command(
         llavakit eval --benchmarks list
     """
     from llavakit.errors import LlavakitError
+    from llavakit.evaluation.asked import Asking
     from llavakit.evaluation.benchmarks import all_names, load
     from llavakit.evaluation.results import check_free
 
@@ -93,6 +94,8 @@ def eval_command(
             print(f"{name:24}{load(name).title}")
         return
     names = list(dict.fromkeys(name.strip() for name in benchmarks.split(",") if name.strip()))
+    if not names:
+        raise LlavakitError("--benchmarks names none; `llavakit eval --benchmarks list` tells them all")
     loaded = [load(name) for name in names]
     if judge is None and any(benchmark.needs_judge for benchmark in loaded):
         need = ", ".join(benchmark.name for benchmark in loaded if benchmark.needs_judge)
@@ -106,14 +109,18 @@ def eval_command(
         raise LlavakitError("give either --model to ask a model or --answers to score a file of answers")
     if out is not None:
         check_free(out)
+    asking = Asking(condition, batch, max_new_tokens, rank, world, limit)
     if model is None:
+        given = [f"--{name.replace('_', '-')}" for name in asking.other_than_usual()]
+        given += ["--device"] if device is not None else []
+        if given:
+            raise LlavakitError(
+                f"{', '.join(given)} say how a model is asked, but --answers asks none: leave them out"
+            )
         _score(names, answers or [], data, variant, partial, out, who)
     elif out is None:
         raise LlavakitError("a model's answers need a folder to be kept in: give one with --out")
     else:
-        from llavakit.evaluation.running import Asking
-
-        asking = Asking(condition, batch, max_new_tokens, rank, world, limit)
         asking.check()
         _ask(names, model, data, variant, out, asking, device, partial, who)
 
@@ -168,10 +175,11 @@ def _ask(
     from llavakit.evaluation.provenance import Hashes
     from llavakit.evaluation.running import run_benchmark
     from llavakit.model.llava import Llava
+    from llavakit.model.sources import checkpoint_folder
 
     opened = Llava.from_pretrained(model, device=device)
     hashes = Hashes()
-    hash_of_model = hashes.model(Path(model)) if Path(model).is_dir() else model
+    hash_of_model = hashes.model(checkpoint_folder(model))
     scored = []
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()

@@ -1,4 +1,4 @@
-"""The journal of a run: every answer in a line of its own as soon as it is there, so that none is asked for twice.
+"""How a model is asked, and the journal of a run: every answer in a line of its own, so that none is asked for twice.
 
 One file a process, below one folder a benchmark. The first line says what was asked of what; a journal of something
 else is refused. A line that was being written when a process ended is left out and its question asked again.
@@ -12,12 +12,44 @@ import fcntl
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from llavakit.errors import LlavakitError
 from llavakit.evaluation.saved import OWN_ID
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How a model is asked.
+
+    condition: `shown`, `blind` or `shuffled`. batch: questions computed together. max_new_tokens: the benchmark's own
+    when None. rank, world: this process's share. limit: only the first so many questions, whole units.
+    """
+
+    condition: str = "shown"
+    batch: int = 32
+    max_new_tokens: int | None = None
+    rank: int = 0
+    world: int = 1
+    limit: int | None = None
+
+    def other_than_usual(self) -> list[str]:
+        """The names of what is not as it is by default."""
+        return [one.name for one in fields(self) if getattr(self, one.name) != one.default]
+
+    def check(self) -> None:
+        """Raises LlavakitError for what cannot be."""
+        if self.world < 1 or not 0 <= self.rank < self.world:
+            raise LlavakitError(
+                f"rank {self.rank} of {self.world} processes cannot be: expected 0 to {self.world - 1}"
+            )
+        for name in ("batch", "max_new_tokens", "limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise LlavakitError(f"{name} is {value}, expected at least 1")
 
 
 class Journal:

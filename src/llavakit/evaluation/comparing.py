@@ -1,11 +1,11 @@
 """Two runs on the same questions, compared answer by answer: how much they differ, and whether by more than luck.
 
-Where every question stands by itself and is right or wrong, the test is McNemar's, exact; else it is a bootstrap over
-units, both runs drawn together. Runs on other questions, other data or another judge are not compared; another
-protocol is told.
+Where the headline is a mean of right and wrong answers to questions that stand by themselves, the test is McNemar's,
+exact; else it is a bootstrap over units, both runs drawn together, of the mean or of whatever the headline is. The
+interval is always the bootstrap's, so that near p = 0.05 it and an exact test may disagree. Runs on other questions,
+other data or another judge are not compared; another protocol is told.
 
-Pure but for reading the two runs' files. Knows no benchmark: what is tested is the mean credit, which for most
-benchmarks is the headline; where it is not, that is told.
+Pure but for reading the two runs' files. Knows of a benchmark how its headline comes of verdicts.
 """
 
 from __future__ import annotations
@@ -20,14 +20,18 @@ from typing import Any
 import numpy as np
 
 from llavakit.errors import LlavakitError
-from llavakit.evaluation.intervals import MEAN_DRAWS, SEED
-from llavakit.evaluation.results import read_marked, read_results
+from llavakit.evaluation import benchmarks
+from llavakit.evaluation.benchmark import Benchmark, Verdict
+from llavakit.evaluation.intervals import MEAN_DRAWS, SEED, figure_draws, units
+from llavakit.evaluation.results import read_marked, read_results, verdicts_of
 from llavakit.evaluation.saved import OWN_ID
+
+FIGURE_DRAWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """The mean credit of two runs over the same questions, in percent, and their difference, second minus first.
+    """A figure of two runs over the same questions and their difference, second minus first; low, high: its interval.
 
     p: of a difference as large by luck alone. better, worse: units on which the second is above and below the first.
     """
@@ -113,12 +117,24 @@ def _compared(
         if one["asking"].get(key) != two["asking"].get(key)
     ]
     told += [f"asked differently, {line}" for line in asking]
-    found = paired(*rows)
+    if all(row["credit"] is None for row in rows[0]):
+        raise LlavakitError(
+            f"{name}: answers without a credit, whose truth is on a server, cannot be compared"
+        )
+    benchmark = benchmarks.load(name)
+    without = {str(row[OWN_ID]) for some in rows for row in some if row["credit"] is None}
+    if without and benchmark.needs_judge:
+        told.append(f"{len(without)} questions on which a judge gave no marks are left out of the test")
+        rows = tuple([row for row in some if str(row[OWN_ID]) not in without] for some in rows)  # type: ignore[assignment]
+    found = paired(*rows) if benchmark.mean else paired_figures(benchmark, *map(verdicts_of, rows))
     scores = tuple(math.nan if result["score"] is None else float(result["score"]) for result in results)
-    if any(
-        abs(score - mean) > 0.005 for score, mean in zip(scores, (found.first, found.second), strict=True)
+    if not without and any(
+        abs(score - tested) > 0.005 for score, tested in zip(scores, (found.first, found.second), strict=True)
     ):
-        told.append(f"the test is of the mean credit, which is not {one['headline']}")
+        told.append(
+            f"the marked answers give {one['headline']} {found.first:.2f} and {found.second:.2f}, which are tested "
+            "and are not the scores: several judgings were averaged, or the rules have changed"
+        )
     return Compared(name, str(one["headline"]), (scores[0], scores[1]), found, tuple(told))
 
 
@@ -149,11 +165,48 @@ def paired(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any
     low, high = np.percentile(differences, [2.5, 97.5])
     binary = all(size == 1 and a in (0, 1) and b in (0, 1) for a, b, size in found)
     if binary:
-        p, method = mcnemar(better, worse), "McNemar, exact"
+        p, method = mcnemar(better, worse), "McNemar, exact; interval by bootstrap"
     else:
-        p = min(1.0, 2 * float(min(np.mean(differences <= 0), np.mean(differences >= 0))))
-        p, method = max(p, 1 / len(differences)) if better or worse else 1.0, "paired bootstrap over units"
+        p, method = _chance(differences, bool(better or worse)), "paired bootstrap over units"
     return Paired(means[0], means[1], float(low), float(high), p, better, worse, len(found), method)
+
+
+def paired_figures(benchmark: Benchmark, first: Sequence[Verdict], second: Sequence[Verdict]) -> Paired:
+    """The paired test of a headline that is no mean, on verdicts in any order: both runs under the same draws.
+
+    Raises LlavakitError when the questions differ, or when an answer has no credit.
+    """
+    if any(math.isnan(verdict.credit) for verdict in (*first, *second)):
+        raise LlavakitError("answers without a credit, whose truth is on a server, cannot be compared")
+    ordered = [sorted(some, key=lambda verdict: verdict.question.id) for some in (first, second)]
+    names = [[verdict.question.id for verdict in some] for some in ordered]
+    if names[0] != names[1] or not names[0]:
+        raise LlavakitError("the marked answers of the two runs are not to the same questions")
+    one, two = map(units, ordered)
+    totals = [
+        tuple(math.fsum(verdict.credit for verdict in unit) for unit in pair)
+        for pair in zip(one, two, strict=True)
+    ]
+    better, worse = sum(b > a for a, b in totals), sum(b < a for a, b in totals)
+    values = [benchmark.summarise(some)[benchmark.headline] for some in ordered]
+    drawn = figure_draws(benchmark, two, FIGURE_DRAWS) - figure_draws(benchmark, one, FIGURE_DRAWS)
+    differences = drawn[np.isfinite(drawn)]
+    method = f"paired bootstrap over units, {len(differences):,} draws"
+    if not len(differences):
+        return Paired(
+            values[0], values[1], math.nan, math.nan, math.nan, better, worse, len(one), "none: undefined"
+        )
+    low, high = np.percentile(differences, [2.5, 97.5])
+    p = _chance(differences, bool(better or worse))
+    return Paired(values[0], values[1], float(low), float(high), p, better, worse, len(one), method)
+
+
+def _chance(differences: np.ndarray, differ: bool) -> float:
+    """Twice the smaller tail beyond 0, at least what one draw is worth; 1 where no unit differs."""
+    if not differ:
+        return 1.0
+    tail = float(min(np.mean(differences <= 0), np.mean(differences >= 0)))
+    return max(min(1.0, 2 * tail), 1 / len(differences))
 
 
 def mcnemar(better: int, worse: int) -> float:

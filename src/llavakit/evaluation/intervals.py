@@ -1,6 +1,8 @@
 """How sure a score is: its 95 % interval by the bootstrap over units, and Wilson's for a share.
 
 Units, not questions, are drawn, since questions of one picture or rotations of one question stand or fall together.
+Where all answers are right, or all wrong, every draw is alike and the bootstrap has nothing to say: Wilson's interval
+over units stands in its place.
 
 Knows benchmarks' figures. Draws with a fixed seed, so that the same answers give the same interval.
 """
@@ -65,15 +67,19 @@ def bootstrap(benchmark: Benchmark, verdicts: Sequence[Verdict], *, draws: int =
     values = (
         _mean_draws(grouped, draws or MEAN_DRAWS)
         if benchmark.mean
-        else _figure_draws(benchmark, grouped, draws or min(1000, max(200, WORK // len(known))))
+        else figure_draws(benchmark, grouped, draws or min(1000, max(200, WORK // len(known))))
     )
     fine = values[np.isfinite(values)]
     if not len(fine):
         return Interval(math.nan, math.nan, "none: the figure is undefined", len(grouped), 0, len(values))
-    low, high = np.percentile(fine, [2.5, 97.5])
-    return Interval(
-        float(low), float(high), "bootstrap over units", len(grouped), len(fine), len(values) - len(fine)
-    )
+    low, high = map(float, np.percentile(fine, [2.5, 97.5]))
+    method, undefined = "bootstrap over units", len(values) - len(fine)
+    if low == high and benchmark.mean and low in (0.0, 100.0):
+        low, high = (100 * share for share in wilson(len(grouped) * low / 100, len(grouped)))
+        return Interval(low, high, "Wilson over units, as all are alike", len(grouped))
+    if low == high:
+        method += ", all draws alike, which tells nothing of chance"
+    return Interval(low, high, method, len(grouped), len(fine), undefined)
 
 
 def _mean_draws(grouped: Sequence[Sequence[Verdict]], draws: int) -> np.ndarray:
@@ -92,8 +98,11 @@ def _mean_draws(grouped: Sequence[Sequence[Verdict]], draws: int) -> np.ndarray:
     return result
 
 
-def _figure_draws(benchmark: Benchmark, grouped: Sequence[Sequence[Verdict]], draws: int) -> np.ndarray:
-    """The headline of every draw; a unit drawn again comes under another name, so that it stays a unit by itself."""
+def figure_draws(benchmark: Benchmark, grouped: Sequence[Sequence[Verdict]], draws: int) -> np.ndarray:
+    """The headline of every draw; a unit drawn again comes under another name, so that it stays a unit by itself.
+
+    As many units give the same draws, so that two runs with their units in one order are drawn together.
+    """
     copies: dict[tuple[int, int], list[Verdict]] = {}
     generator = np.random.default_rng(SEED)
     values = np.empty(draws)

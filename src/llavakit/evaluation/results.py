@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llavakit.errors import LlavakitError
-from llavakit.evaluation.benchmark import Benchmark, Question, Variant
+from llavakit.evaluation.benchmark import Benchmark, Question, Variant, Verdict
 from llavakit.evaluation.marking import Marked, categories
 from llavakit.evaluation.provenance import machine, questions_hash, rules_hash, versions
 from llavakit.evaluation.saved import OWN_ID
@@ -87,6 +87,8 @@ class Scored:
                 "note": verdict.note,
                 "category": verdict.question.category,
                 "unit": verdict.question.unit,
+                "meta": dict(verdict.question.meta),
+                "facts": dict(verdict.facts),
             }
             for verdict in self.marked.verdicts
         ]
@@ -168,6 +170,28 @@ def read_marked(folder: Path, name: str) -> list[dict[str, Any]]:
         raise LlavakitError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise LlavakitError(f"{path} is not whole: {error}") from error
+
+
+def verdicts_of(rows: Sequence[Mapping[str, Any]]) -> list[Verdict]:
+    """Marked answers as the verdicts that they were written from, but for pictures and options to rank."""
+    return [
+        Verdict(
+            Question(
+                str(row[OWN_ID]),
+                (),
+                str(row["prompt"]),
+                row["truth"],
+                category=str(row["category"]),
+                unit=str(row["unit"]),
+                meta=row.get("meta", {}),
+            ),
+            row["parsed"],
+            math.nan if row["credit"] is None else float(row["credit"]),
+            str(row["note"]),
+            row.get("facts", {}),
+        )
+        for row in rows
+    ]
 
 
 def finite(value: Any) -> Any:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import string
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from llavakit.conversation.templates import get_template
 from llavakit.conversation.tokenize import Encoded, encode
 from llavakit.errors import LlavakitError
 from llavakit.evaluation import benchmarks
-from llavakit.evaluation.asked import Journal
+from llavakit.evaluation.asked import Asking, Journal
 from llavakit.evaluation.benchmark import Benchmark, Question
 from llavakit.evaluation.conditions import under
 from llavakit.evaluation.judging import Judge
@@ -40,33 +39,6 @@ from llavakit.model.reuse import PictureFeatures
 Progress = Callable[[int, int], None]
 ROUNDS = 8
 """Batches whose prompts and pictures are held at once, so that questions of one length find each other."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """How a model is asked.
-
-    condition: `shown`, `blind` or `shuffled`. batch: questions computed together. max_new_tokens: the benchmark's own
-    when None. rank, world: this process's share. limit: only the first so many questions, whole units.
-    """
-
-    condition: str = "shown"
-    batch: int = 32
-    max_new_tokens: int | None = None
-    rank: int = 0
-    world: int = 1
-    limit: int | None = None
-
-    def check(self) -> None:
-        """Raises LlavakitError for what cannot be."""
-        if self.world < 1 or not 0 <= self.rank < self.world:
-            raise LlavakitError(
-                f"rank {self.rank} of {self.world} processes cannot be: expected 0 to {self.world - 1}"
-            )
-        for name in ("batch", "max_new_tokens", "limit"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise LlavakitError(f"{name} is {value}, expected at least 1")
 
 
 def prepare(questions: Sequence[Question], asking: Asking) -> list[Question]:

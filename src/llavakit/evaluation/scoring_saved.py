@@ -59,9 +59,9 @@ def score_file(
     """
     benchmark = benchmarks.load(name)
     chosen = choose_variant(benchmark, variant)
-    folder = data_folder(data, name)
+    files = data_folder(data, name)
     rows = read_rows(answers)
-    questions = benchmark.read(folder, chosen.name)
+    questions = benchmark.read(files, chosen.name)
     joined = join(benchmark, questions, rows, partial=partial)
     return scored(
         benchmark,
@@ -69,7 +69,7 @@ def score_file(
         joined.questions,
         joined.answers,
         joined.counts,
-        (hashes or Hashes()).data(benchmark, data_folder(data, name)),
+        (hashes or Hashes()).data(benchmark, files),
         len(questions),
         judge=judge,
         folder=folder,

@@ -23,11 +23,12 @@ from llavakit.conversation.record import Conversation, Picture, Text, Turn
 from llavakit.conversation.templates import get_template
 from llavakit.conversation.tokenize import encode
 from llavakit.errors import LlavakitError
+from llavakit.evaluation.asked import Asking
 from llavakit.evaluation.exam import Ask, Condition, Question, Score, fractions, put, score
 from llavakit.evaluation.page import write_report
 from llavakit.evaluation.provenance import Hashes
 from llavakit.evaluation.results import write_results
-from llavakit.evaluation.running import Asking, run_benchmark
+from llavakit.evaluation.running import run_benchmark
 from llavakit.images.pixels import open_picture
 from llavakit.model.generation import Request, generate
 from llavakit.model.llava import Llava

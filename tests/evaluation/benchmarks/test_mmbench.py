@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import json
 import math
 import xml.etree.ElementTree as ElementTree
 import zipfile
@@ -15,7 +16,9 @@ import pytest
 
 from llavakit.errors import LlavakitError
 from llavakit.evaluation.benchmarks import load
+from llavakit.evaluation.marking import mark_answers
 from llavakit.evaluation.pictures import picture_bytes
+from llavakit.evaluation.results import Scored, finite, verdicts_of
 
 EN, CN = load("mmbench"), load("mmbench_cn")
 PICTURE = base64.b64encode(b"\xff\xd8" + b"jpeg" * 20).decode()
@@ -61,6 +64,16 @@ def test_a_question_counts_when_every_rotation_there_is_is_right(tmp_path: Path)
         "circular: count": 50,
         "circular: place": 100,
     }
+
+
+def test_the_circular_score_has_an_interval_and_is_the_same_of_saved_marks(tmp_path: Path) -> None:
+    write(tmp_path)
+    questions = EN.read(tmp_path, "v1.5")
+    marked = mark_answers(EN, questions, ANSWERS)
+    assert marked.interval.units == 3 and marked.interval.low <= 200 / 3 <= marked.interval.high
+    one = Scored(EN, EN.variants[0], questions, ANSWERS, marked, {}, {}, 6)
+    saved = [json.loads(json.dumps(finite(row))) for row in one.rows()]
+    assert EN.summarise(verdicts_of(saved)) == marked.figures
 
 
 def test_a_question_is_asked_as_llava_does_up_to_the_first_missing_option(tmp_path: Path) -> None:

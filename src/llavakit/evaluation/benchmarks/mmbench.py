@@ -155,6 +155,7 @@ def _question(
             "question": str(row["question"]),
             "l2-category": _cell(row, "l2-category") or _cell(row, "L2-category"),
             "split": _cell(row, "split"),
+            "rotation": index // _ROTATION,
         },
     )
 
@@ -177,7 +178,7 @@ def summarise(verdicts: Sequence[Verdict]) -> Figures:
     for verdict in verdicts:
         units.setdefault(verdict.question.unit, []).append(verdict)
     hits = {unit: _all_right([verdict.credit for verdict in rows]) for unit, rows in units.items()}
-    first = [verdict.credit for verdict in verdicts if int(verdict.question.id) < _ROTATION]
+    first = [verdict.credit for verdict in verdicts if not verdict.question.meta["rotation"]]
     figures = {"circular": _percent(list(hits.values())), "vanilla": _percent(first)}
     parts: dict[str, list[float]] = {}
     for unit, rows in units.items():
