@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from llavakit.errors import LlavakitError
 from llavakit.evaluation.benchmark import (
     Benchmark,
     Figures,
@@ -16,10 +18,11 @@ from llavakit.evaluation.benchmark import (
     Verdict,
 )
 from llavakit.evaluation.pictures import InFile, InParquet
-from llavakit.evaluation.reading import field, first_found, found, read_json, read_parquet, with_unique_ids
+from llavakit.evaluation.reading import field, first_found, read_json, read_parquet, with_unique_ids
 from llavakit.evaluation.scoring.relaxed import relaxed
 
 _SHORT = {
+    "v1.5": "Answer the question using a single word or phrase.",
     "v1.6": "Answer the question using a single word or phrase.",
     "lmms-eval": "Answer the question with a single word.",
 }
@@ -36,8 +39,9 @@ COPY = NeededFile(
 
 def read(folder: Path, variant: str) -> list[Question]:
     """The questions people wrote, then those that were made."""
-    if not found(folder, HALVES["human"]) and (copies := found(folder, COPY)):
-        return with_unique_ids(list(_from_copy(copies, variant)), copies[0])
+    way, paths = first_found(folder, HALVES["human"], COPY)
+    if way is COPY:
+        return with_unique_ids(list(_from_copy(paths, variant)), paths[0])
     questions = []
     for half, needed in HALVES.items():
         path = first_found(folder, needed)[1][0]
@@ -50,12 +54,17 @@ def read(folder: Path, variant: str) -> list[Question]:
 
 
 def _from_copy(paths: Sequence[Path], variant: str) -> Iterator[Question]:
-    for number, row in enumerate(read_parquet(paths), 1):
-        half = "human" if "human" in str(field(row.values, "type", row.path)) else "augmented"
+    asked: Counter[str] = Counter()
+    for row in read_parquet(paths):
+        kind = str(field(row.values, "type", row.path))
+        half = kind.removesuffix("_test")
+        if half not in HALVES:
+            raise LlavakitError(f"{row.path}: the type {kind!r} is neither human_test nor augmented_test")
+        asked[half] += 1
         text = f"{str(field(row.values, 'question', row.path)).strip()}\n{_SHORT[variant]}"
         truth = str(field(row.values, "answer", row.path))
         picture = InParquet(row.path, row.row, "image")
-        yield Question(f"{half}-{number}", (picture,), text, truth, category=half)
+        yield Question(f"{half}-{asked[half]}", (picture,), text, truth, category=half)
 
 
 def mark(question: Question, answer: str) -> Verdict:
@@ -94,6 +103,7 @@ BENCHMARK = Benchmark(
     title="ChartQA, test",
     files=(*HALVES.values(), PICTURES, COPY),
     variants=(
+        Variant("v1.5", "test, relaxed accuracy, single word or phrase, LLaVA-1.5"),
         Variant("v1.6", "test, relaxed accuracy, single word or phrase, LLaVA-1.6"),
         Variant("lmms-eval", "test, relaxed accuracy, single word, as lmms-eval asks"),
     ),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from llavakit.errors import LlavakitError
 from llavakit.evaluation.benchmark import (
@@ -18,43 +19,65 @@ from llavakit.evaluation.benchmark import (
     Variant,
     Verdict,
 )
-from llavakit.evaluation.pictures import InFile
-from llavakit.evaluation.reading import field, first_found, read_json, with_unique_ids
-from llavakit.evaluation.scoring.anls import anls
+from llavakit.evaluation.pictures import InFile, InParquet, PictureSource
+from llavakit.evaluation.reading import field, first_found, read_json, read_parquet, with_unique_ids
+from llavakit.evaluation.scoring.anls import anls, llava_anls
 from llavakit.evaluation.writing import write_whole
 
 SHORT = "Answer the question using a single word or phrase."
 _FROM = "https://rrc.cvc.uab.es/?ch=17&com=downloads, task 1"
-VAL = NeededFile("val_v1.0.json", _FROM, "2 MB")
-TEST = NeededFile("test_v1.0.json", _FROM, "1.5 MB")
+SPLITS = {
+    "val": NeededFile("val_v1.0.json", _FROM, "2 MB"),
+    "test": NeededFile("test_v1.0.json", _FROM, "1.5 MB"),
+}
 PICTURES = NeededFile("documents", _FROM, "7 GB", required=False)
+_COPY = "https://huggingface.co/datasets/lmms-lab-encoder/DocVQA"
+COPIES = {
+    "val": NeededFile("DocVQA/validation-*.parquet", _COPY, "2.5 GB with pictures", required=False),
+    "test": NeededFile("DocVQA/test-*.parquet", _COPY, "2.5 GB with pictures", required=False),
+}
 
 
-def read(asked: NeededFile, folder: Path, variant: str) -> list[Question]:
-    """The questions of a split, in the file's order."""
-    path = first_found(folder, asked)[1][0]
+def read(split: str, folder: Path, variant: str) -> list[Question]:
+    """The questions of a split, in the order of the official file or of the Parquet copy."""
+    way, paths = first_found(folder, SPLITS[split], COPIES[split])
+    rows = _from_copy(paths) if way is COPIES[split] else _from_file(paths[0], folder)
     questions = []
+    for row, picture in rows:
+        text = f"{str(field(row, 'question', paths[0])).strip()}\n{SHORT}"
+        truth = [str(one) for one in row.get("answers") or ()] or None
+        questions.append(Question(str(field(row, "questionId", paths[0])), (picture,), text, truth))
+    if split == "val" and (bare := [q.id for q in questions if q.truth is None]):
+        raise LlavakitError(f"{paths[0]}: question {bare[0]} has no answers; download it again")
+    return with_unique_ids(questions, paths[0])
+
+
+def _from_file(path: Path, folder: Path) -> Iterator[tuple[Mapping[str, Any], PictureSource]]:
     for row in field(read_json(path), "data", path):
-        picture = InFile(folder / str(field(row, "image", path)))
-        text = f"{str(field(row, 'question', path)).strip()}\n{SHORT}"
-        truth = [str(one) for one in row["answers"]] if row.get("answers") else None
-        questions.append(Question(str(field(row, "questionId", path)), (picture,), text, truth))
-    if asked is VAL and (bare := [q.id for q in questions if q.truth is None]):
-        raise LlavakitError(f"{path}: question {bare[0]} has no answers; download it again")
-    return with_unique_ids(questions, path)
+        yield row, InFile(folder / str(field(row, "image", path)))
+
+
+def _from_copy(paths: Sequence[Path]) -> Iterator[tuple[Mapping[str, Any], PictureSource]]:
+    for row in read_parquet(paths):
+        yield row.values, InParquet(row.path, row.row, "image")
 
 
 def mark(question: Question, answer: str) -> Verdict:
-    """ANLS; an answer for the server gets none here."""
-    said = answer.strip()
+    """ANLS of the answer as it stands, blanks at its ends counting as length; for the server it gets none here."""
     if question.truth is None:
-        return Verdict(question, said, math.nan, "the truth is on a server")
-    return Verdict(question, said, anls(said, question.truth))
+        return Verdict(question, answer.strip(), math.nan, "the truth is on a server")
+    return Verdict(question, answer.strip(), anls(answer, question.truth))
 
 
 def summarise(verdicts: Sequence[Verdict]) -> Figures:
     """The mean in percent."""
     return {"ANLS": 100 * sum(v.credit for v in verdicts) / len(verdicts) if verdicts else math.nan}
+
+
+def others(questions: Sequence[Question], answers: Mapping[str, str]) -> Figures:
+    """By the ANLS class in LLaVA's repository; nan where it stops with an error, both texts being empty."""
+    scores = [llava_anls(answers.get(q.id, ""), q.truth) for q in questions if q.truth is not None]
+    return {"LLaVA's STVQAANLSEvaluator: ANLS": 100 * sum(scores) / len(scores) if scores else math.nan}
 
 
 def submission(questions: Sequence[Question], answers: Mapping[str, str], path: Path) -> None:
@@ -72,27 +95,31 @@ _PUBLISHED = (
     ("LLaVA-1.6-Mistral-7B", 72.2), ("LLaVA-1.6-34B", 84.0), ("InstructBLIP-7B", 13.9), ("InstructBLIP-13B", 13.6),
     ("Qwen-VL-Chat", 66.3),
 )  # fmt: skip
-_VARIANTS = (Variant("v1.6", "ANLS, short answer, LLaVA-1.6"),)
+_VARIANTS = (
+    Variant("v1.5", "ANLS, short answer, LLaVA-1.5"),
+    Variant("v1.6", "ANLS, short answer, LLaVA-1.6"),
+)
 
 BENCHMARKS = (
     Benchmark(
         name="docvqa",
         title="DocVQA, val",
-        files=(VAL, PICTURES),
+        files=(SPLITS["val"], PICTURES, COPIES["val"]),
         variants=_VARIANTS,
-        read=partial(read, VAL),
+        read=partial(read, "val"),
         mark=mark,
         summarise=summarise,
         headline="ANLS",
         max_new_tokens=32,
+        others=others,
         published=tuple(Published(model, value, "val", "lmms-eval paper") for model, value in _PUBLISHED),
     ),
     Benchmark(
         name="docvqa_test",
         title="DocVQA, test, scored by its server",
-        files=(TEST, PICTURES),
+        files=(SPLITS["test"], PICTURES, COPIES["test"]),
         variants=_VARIANTS,
-        read=partial(read, TEST),
+        read=partial(read, "test"),
         mark=mark,
         summarise=summarise,
         headline="ANLS",

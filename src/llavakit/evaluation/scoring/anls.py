@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 
@@ -23,12 +24,13 @@ def distance(one: str, other: str) -> int:
 def anls(answer: str, truths: Sequence[str], threshold: float = 0.5) -> float:
     """One minus the smallest distance over the longer length, and 0 where that is below the threshold.
 
-    Case and runs of blanks do not count towards the distance; the lengths are those of the texts as they stand, as in
-    the code that most tools share. An answer more than twice as long as a truth is 0 for it without being compared.
+    Case and runs of blanks do not count towards the distance; the lengths are those of the texts as they stand, in
+    capitals, as in the code of the challenge, of lmms-eval and of VLMEvalKit. An answer more than twice as long as a
+    truth is 0 for it without being compared.
     """
     best = 0.0
     for truth in truths:
-        longer = max(len(answer), len(truth))
+        longer = max(len(answer.upper()), len(truth.upper()))
         if not longer:
             best = 1.0
             continue
@@ -37,3 +39,19 @@ def anls(answer: str, truths: Sequence[str], threshold: float = 0.5) -> float:
             continue
         best = max(best, 1 - distance(mine, true) / longer)
     return best if best >= threshold else 0.0
+
+
+def llava_anls(answer: str, truths: Sequence[str]) -> float:
+    """ANLS as the class in LLaVA's `m4c_evaluator.py` has it, which keeps runs of blanks and counts none at the ends.
+
+    nan where that class divides by zero: an answer and a truth without a letter.
+    """
+    mine, best = answer.lower().strip(), 0.0
+    for truth in truths:
+        true = truth.lower().strip()
+        longer = max(len(mine), len(true))
+        if not longer:
+            return math.nan
+        if 2 * abs(len(mine) - len(true)) <= longer:
+            best = max(best, 1 - distance(mine, true) / longer)
+    return best if best >= 0.5 else 0.0
