@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,11 +70,29 @@ class ParquetRow:
     values: Mapping[str, Any]
 
 
+_PART = re.compile(r"(.*)-(\d+)-of-(\d+)\.parquet")
+
+
+def _whole(paths: Sequence[Path]) -> None:
+    """Raises LlavakitError where a split lacks a part or is there twice: rows would be taken for others."""
+    splits: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+    for path in paths:
+        if part := _PART.fullmatch(path.name):
+            splits[part[1]][int(part[3])] += 1
+    for name, there in splits.items():
+        told = " and ".join(f"{number} of the {total} parts" for total, number in sorted(there.items()))
+        if len(there) > 1 or any(number < total for total, number in there.items()):
+            raise LlavakitError(
+                f"{paths[0].parent} has {told} of {name}-*.parquet: have all parts of one set there"
+            )
+
+
 def read_parquet(paths: Sequence[Path], *, pictures: Sequence[str] = ("image",)) -> Iterator[ParquetRow]:
-    """Rows of Parquet files in order, the columns of pictures left on disk."""
+    """Rows of Parquet files in order, the columns of pictures left on disk; LlavakitError when a part is lacking."""
     import pyarrow
     from pyarrow import parquet
 
+    _whole(paths)
     for path in paths:
         try:
             with parquet.ParquetFile(path) as file:
