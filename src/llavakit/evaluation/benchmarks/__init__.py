@@ -9,6 +9,8 @@ from llavakit.evaluation.benchmark import Benchmark
 
 # name -> the file that has it, by name; a file is imported only when one of its benchmarks is asked for
 _WHERE = {
+    "ai2d": "ai2d",
+    "ai2d_no_mask": "ai2d",
     "chartqa": "chartqa",
     "docvqa": "docvqa",
     "docvqa_test": "docvqa",

@@ -35,8 +35,14 @@ def first_character(answer: str) -> str | None:
 
 def prefix_or_all(answer: str) -> str:
     """A capital and a full stop at the start, else all; without case and punctuation. Source: lmms-eval, ai2d."""
-    start = re.match(r"\s*([A-Z])\.", answer)
-    text = start[1] if start else answer
+    answer = answer.strip()
+    start = re.match(r"([A-Z])\.", answer)
+    # its arrays of text end before a zero character
+    return without_case_and_punctuation(start[1] if start else answer).rstrip("\0")
+
+
+def without_case_and_punctuation(text: str) -> str:
+    """Lower case, ASCII's punctuation taken away, blanks left. Source: lmms-eval, `exact_match`."""
     return text.lower().translate(str.maketrans("", "", string.punctuation))
 
 
