@@ -28,6 +28,7 @@ class Question:
     for the picture. truth: what marking needs, as plain JSON values. choices: the texts whose likelihood is compared
     where a choice is ranked, in the order of their letters. category: for the breakdown. unit: questions that are
     judged or drawn together (rotations of one question, two questions of one picture); "" for a question by itself.
+    meta: what else is known; `place` is the question's place in its file, where saved answers may go by it.
     """
 
     id: str

@@ -19,6 +19,7 @@ from typing import Any
 
 from llavakit.errors import LlavakitError
 from llavakit.evaluation.benchmark import Benchmark, Question
+from llavakit.evaluation.placed import by_place
 
 Row = Mapping[str, Any]
 
@@ -129,8 +130,11 @@ def join(
     known = {question.id for question in questions}
     answers: dict[str, str] = {}
     unknown: dict[str, None] = {}
+    ids = [_id(benchmark, row, place) for place, row in enumerate(rows)]
+    if placed := by_place(benchmark.name, questions, rows, ids):
+        ids, counts["answers joined by their question's place in the file"] = placed, len(placed)
     for place, row in enumerate(rows):
-        name, text = _id(benchmark, row, place), _text(row, place)
+        name, text = ids[place], _text(row, place)
         if name not in known:
             counts["answers to no question"] += 1
             unknown[name] = None

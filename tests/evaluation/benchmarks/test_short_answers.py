@@ -15,6 +15,8 @@ from llavakit.errors import LlavakitError
 from llavakit.evaluation.benchmark import Benchmark, Figures, Question
 from llavakit.evaluation.benchmarks import load
 from llavakit.evaluation.benchmarks import mme as mme_rules
+from llavakit.evaluation.pictures import picture_bytes
+from llavakit.evaluation.provenance import questions_hash
 
 SHORT = "Answer the question using a single word or phrase."
 
@@ -59,6 +61,32 @@ def test_vqav2_is_scored_by_the_official_tool(tmp_path: Path) -> None:
     assert told["vqaEval, answers as they stand: accuracy"] == pytest.approx(30)
 
 
+def copy(path: Path, **columns: Any) -> None:
+    """A Parquet copy; without a column of its own, every row's picture is its number."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    rows = [{"bytes": b"picture %d" % n, "path": None} for n in range(len(next(iter(columns.values()))))]
+    pq.write_table(pa.table({**columns, "image": pa.array(rows, image)}), path)
+
+
+def test_vqav2s_copy_asks_the_same(tmp_path: Path) -> None:
+    copy(
+        tmp_path / "data" / "validation-00000-of-00001.parquet",
+        question_id=[420, 421],
+        image_id=[42, 42],
+        question=["What colour is it?", "Is it? "],
+        answers=[people(*["red"] * 2, *["blue"] * 8), people(*["yes"] * 10)],
+        answer_type=["other", "yes/no"],
+    )
+    benchmark = load("vqav2_val")
+    copied = benchmark.read(tmp_path, "v1.5")
+    assert [picture_bytes(q.pictures[0]) for q in copied] == [b"picture 0", b"picture 1"]
+    vqa_files(tmp_path)
+    official = benchmark.read(tmp_path, "v1.5")  # which goes first where both are there
+    assert questions_hash(copied) == questions_hash(official)
+    assert copied[0].pictures != official[0].pictures
+
+
 def test_vqav2_hands_every_id_to_the_server(tmp_path: Path) -> None:
     rows = [{"image_id": 1, "question": "What?", "question_id": n} for n in (10, 11, 12)]
     write(tmp_path / "v2_OpenEnded_mscoco_test-dev2015_questions.json", {"questions": rows[1:2]})
@@ -88,6 +116,31 @@ def test_gqa_compares_the_very_answer(tmp_path: Path) -> None:
     assert [q.id for q in questions] == ["1", "2"]
     figures = scored(benchmark, questions, ["Yes.", "a traffic light"])
     assert (figures["accuracy"], figures["binary"], figures["open"]) == (50, 100, 0)
+
+
+def test_gqas_copy_joins_its_pictures(tmp_path: Path) -> None:
+    copy(
+        tmp_path / "testdev_balanced_instructions" / "testdev-00000-of-00001.parquet",
+        id=["1", "2", "3"],
+        imageId=["n2", "n1", "n3"],
+        question=["Is it red?", "What is it?", "What?"],
+        answer=["yes", "cup", "cup"],
+        isBalanced=[True, True, False],
+        types=[{"structural": kind, "semantic": "attr"} for kind in ("verify", "query", "query")],
+    )
+    benchmark = load("gqa")
+    bare = benchmark.read(tmp_path, "v1.5")
+    assert str(bare[0].pictures[0].path).endswith("images/n2.jpg")  # type: ignore[union-attr]
+    copy(tmp_path / "testdev_balanced_images" / "testdev-00000-of-00001.parquet", id=["n1", "n2"])
+    questions = benchmark.read(tmp_path, "v1.5")
+    assert [(q.id, q.truth, q.category) for q in questions] == [("1", "yes", "verify"), ("2", "cup", "query")]
+    assert [picture_bytes(q.pictures[0]) for q in questions] == [b"picture 1", b"picture 0"]
+    assert benchmark.others is not None
+    assert scored(benchmark, questions, ["yes", "c.u.p"])["accuracy"] == 50
+    assert benchmark.others(questions, {"1": "yes.", "2": "c.u.p"}) == {
+        "lmms-eval: exact_match": 100,
+        "VLMEvalKit: accuracy": 0,
+    }
 
 
 def textvqa_files(folder: Path) -> None:

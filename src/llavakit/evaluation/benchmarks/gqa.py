@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from llavakit.evaluation.benchmark import (
     Benchmark,
@@ -20,28 +21,44 @@ from llavakit.evaluation.benchmark import (
     Variant,
     Verdict,
 )
-from llavakit.evaluation.pictures import InFile
-from llavakit.evaluation.reading import field, first_found, read_json, with_unique_ids
+from llavakit.evaluation.pictures import InFile, InParquet, PictureSource
+from llavakit.evaluation.reading import field, first_found, found, read_json, read_parquet, with_unique_ids
 
 SHORT = "Answer the question using a single word or phrase."
 _FROM = "https://cs.stanford.edu/people/dorarad/gqa/download.html"
 ASKED = NeededFile("testdev_balanced_questions.json", f"{_FROM}, questions1.2.zip", "12 MB")
 PICTURES = NeededFile("images", f"{_FROM}, images.zip", "20 GB", required=False)
+_COPY = "https://huggingface.co/datasets/lmms-lab-encoder/GQA"
+COPY = NeededFile("testdev_balanced_instructions/testdev-*.parquet", _COPY, "2 MB", required=False)
+COPIED_PICTURES = NeededFile("testdev_balanced_images/testdev-*.parquet", _COPY, "66 MB", required=False)
 
 
 def read(folder: Path, variant: str) -> list[Question]:
-    """The balanced questions, in the file's order."""
-    _, paths = first_found(folder, ASKED)
+    """The balanced questions, in the order of the official file or of the Parquet copy."""
+    way, paths = first_found(folder, ASKED, COPY)
+    pictures = _copied_pictures(folder)
     questions = []
-    for name, row in read_json(paths[0]).items():
+    for name, row in _from_copy(paths) if way is COPY else read_json(paths[0]).items():
         if not row.get("isBalanced", True):
             continue
         structural = str(field(field(row, "types", paths[0]), "structural", paths[0]))
-        picture = InFile(folder / PICTURES.path / f"{field(row, 'imageId', paths[0])}.jpg")
+        image = str(field(row, "imageId", paths[0]))
+        picture = pictures.get(image) or InFile(folder / PICTURES.path / f"{image}.jpg")
         text = f"{str(field(row, 'question', paths[0])).strip()}\n{SHORT}"
         truth = str(field(row, "answer", paths[0]))
         questions.append(Question(str(name), (picture,), text, truth, category=structural))
     return with_unique_ids(questions, paths[0])
+
+
+def _from_copy(paths: Sequence[Path]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for row in read_parquet(paths):
+        yield str(field(row.values, "id", row.path)), row.values
+
+
+def _copied_pictures(folder: Path) -> dict[str, PictureSource]:
+    """The pictures of the Parquet copy by their ids."""
+    rows = read_parquet(found(folder, COPIED_PICTURES))
+    return {str(field(row.values, "id", row.path)): InParquet(row.path, row.row, "image") for row in rows}
 
 
 def written(answer: str) -> str:
@@ -70,15 +87,19 @@ def _mean(verdicts: Sequence[Verdict]) -> float:
 
 
 def others(questions: Sequence[Question], answers: Mapping[str, str]) -> Figures:
-    """What lmms-eval gives, which takes all punctuation off both sides."""
+    """What lmms-eval gives, which takes all punctuation off both sides, and VLMEvalKit, which takes none off."""
     if not questions:
-        return {"lmms-eval: exact_match": math.nan}
+        return {"lmms-eval: exact_match": math.nan, "VLMEvalKit: accuracy": math.nan}
     drop = str.maketrans("", "", string.punctuation)
     right = sum(
         answers.get(q.id, "").lower().translate(drop) == str(q.truth).lower().translate(drop)
         for q in questions
     )
-    return {"lmms-eval: exact_match": 100 * right / len(questions)}
+    same = sum(answers.get(q.id, "").strip().lower() == str(q.truth).strip().lower() for q in questions)
+    return {
+        "lmms-eval: exact_match": 100 * right / len(questions),
+        "VLMEvalKit: accuracy": 100 * same / len(questions),
+    }
 
 
 _PAPER, _ZOO = "LLaVA-1.5 paper, table 3", "LLaVA model zoo"
@@ -92,7 +113,7 @@ _PUBLISHED = (
 BENCHMARK = Benchmark(
     name="gqa",
     title="GQA, testdev balanced",
-    files=(ASKED, PICTURES),
+    files=(ASKED, PICTURES, COPY, COPIED_PICTURES),
     variants=(
         Variant("v1.5", "testdev balanced, short answer, LLaVA-1.5"),
         Variant("v1.6", "testdev balanced, short answer, LLaVA-1.6"),

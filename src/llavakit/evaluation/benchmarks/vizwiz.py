@@ -1,16 +1,18 @@
 """VizWiz-VQA: questions that blind people asked about their own photos, many of which cannot be answered.
 
 LLaVA reports the test server (EvalAI 2185): this writes the file that it takes. Val's truth is public and scored here,
-by soft accuracy over ten people's answers; "unanswerable" is an answer like any other.
+by soft accuracy over ten people's answers; "unanswerable" is an answer like any other. Saved answers name a question by
+its picture, or by its place in the official file, as LLaVA's do.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from llavakit.errors import LlavakitError
 from llavakit.evaluation.benchmark import (
@@ -22,8 +24,9 @@ from llavakit.evaluation.benchmark import (
     Variant,
     Verdict,
 )
-from llavakit.evaluation.pictures import InFile
-from llavakit.evaluation.reading import field, first_found, read_json, with_unique_ids
+from llavakit.evaluation.pictures import InFile, InParquet, PictureSource
+from llavakit.evaluation.placed import PLACE
+from llavakit.evaluation.reading import field, first_found, read_json, read_parquet, with_unique_ids
 from llavakit.evaluation.scoring.vqa_accuracy import m4c, m4c_accuracy, official_accuracy
 from llavakit.evaluation.writing import write_whole
 
@@ -38,24 +41,46 @@ PICTURES = {
     "val": NeededFile("val", f"{_FROM}, val.zip", "1.6 GB", required=False),
     "test": NeededFile("test", f"{_FROM}, test.zip", "3.1 GB", required=False),
 }
+_COPY = "https://huggingface.co/datasets/lmms-lab-encoder/VizWiz-VQA"
+COPIES = {
+    "val": NeededFile("data/val-*.parquet", _COPY, "2.1 GB with pictures", required=False),
+    "test": NeededFile("data/test-*.parquet", _COPY, "4.0 GB with pictures", required=False),
+}
 
 
 def read(split: str, folder: Path, variant: str) -> list[Question]:
     """The questions of a split, known by their picture; a question begins with a capital and goes on in lower case."""
-    path = first_found(folder, SPLITS[split])[1][0]
+    way, paths = first_found(folder, SPLITS[split], COPIES[split])
+    copied = way is COPIES[split]
+    rows = _from_copy(paths) if copied else _from_file(paths[0], folder / PICTURES[split].path)
     questions = []
+    for place, (image, row, truth, picture) in enumerate(rows):
+        if split == "val" and not truth:
+            raise LlavakitError(f"{paths[0]}: {image} has no answers; download it again")
+        asked = str(field(row, "question", paths[0])).strip().capitalize()
+        category = str(row.get("category" if copied else "answer_type") or "")
+        # the copy's order is its own, so its places say nothing
+        meta = {} if copied else {PLACE: place}
+        text = f"{asked}\n{_UNSURE}\n{_SHORT}"
+        questions.append(Question(image, (picture,), text, truth or None, category=category, meta=meta))
+    return with_unique_ids(questions, paths[0])
+
+
+_Row = tuple[str, Mapping[str, Any], list[str], PictureSource]
+"""The picture's name, the row, people's answers, the picture."""
+
+
+def _from_file(path: Path, pictures: Path) -> Iterator[_Row]:
     for row in read_json(path):
         image = str(field(row, "image", path))
-        truth = [str(one["answer"]) for one in row["answers"]] if row.get("answers") else None
-        if split == "val" and truth is None:
-            raise LlavakitError(f"{path}: {image} has no answers; download it again")
-        asked = str(field(row, "question", path)).strip().capitalize()
-        picture = InFile(folder / PICTURES[split].path / image)
-        text = f"{asked}\n{_UNSURE}\n{_SHORT}"
-        questions.append(
-            Question(image, (picture,), text, truth, category=str(row.get("answer_type", "") or ""))
-        )
-    return with_unique_ids(questions, path)
+        yield image, row, [str(one["answer"]) for one in row.get("answers") or ()], InFile(pictures / image)
+
+
+def _from_copy(paths: Sequence[Path]) -> Iterator[_Row]:
+    for row in read_parquet(paths):
+        image = f"{str(field(row.values, 'question_id', row.path)).removesuffix('.jpg')}.jpg"
+        answers = [str(one) for one in row.values.get("answers") or ()]
+        yield image, row.values, answers, InParquet(row.path, row.row, "image")
 
 
 def mark(question: Question, answer: str) -> Verdict:
@@ -107,7 +132,7 @@ BENCHMARKS = (
     Benchmark(
         name="vizwiz_val",
         title="VizWiz, val",
-        files=(SPLITS["val"], PICTURES["val"]),
+        files=(SPLITS["val"], PICTURES["val"], COPIES["val"]),
         variants=_VARIANTS,
         read=partial(read, "val"),
         mark=mark,
@@ -118,7 +143,7 @@ BENCHMARKS = (
     Benchmark(
         name="vizwiz",
         title="VizWiz, test, scored by its server",
-        files=(SPLITS["test"], PICTURES["test"]),
+        files=(SPLITS["test"], PICTURES["test"], COPIES["test"]),
         variants=_VARIANTS,
         read=partial(read, "test"),
         mark=mark,

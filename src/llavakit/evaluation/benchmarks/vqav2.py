@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from llavakit.errors import LlavakitError
@@ -22,8 +22,8 @@ from llavakit.evaluation.benchmark import (
     Variant,
     Verdict,
 )
-from llavakit.evaluation.pictures import InFile
-from llavakit.evaluation.reading import field, first_found, read_json, with_unique_ids
+from llavakit.evaluation.pictures import InFile, InParquet
+from llavakit.evaluation.reading import field, first_found, read_json, read_parquet, with_unique_ids
 from llavakit.evaluation.scoring.vqa_accuracy import (
     m4c,
     m4c_accuracy,
@@ -43,11 +43,20 @@ PICTURES = NeededFile("val2014", "http://images.cocodataset.org/zips/val2014.zip
 TEST_PICTURES = NeededFile(
     "test2015", "http://images.cocodataset.org/zips/test2015.zip", "12.4 GB", required=False
 )
+COPY = NeededFile(
+    "data/validation-*.parquet",
+    "https://huggingface.co/datasets/lmms-lab-encoder/VQAv2",
+    "34 GB with pictures",
+    required=False,
+)
 
 
 def read_val(folder: Path, variant: str) -> list[Question]:
-    """The questions of val2014 with people's answers."""
-    (_, asked), (_, told) = first_found(folder, VAL), first_found(folder, ANSWERS)
+    """The questions of val2014 with people's answers, in the order of the official file or of the Parquet copy."""
+    way, asked = first_found(folder, VAL, COPY)
+    if way is COPY:
+        return with_unique_ids(list(_from_copy(asked)), asked[0])
+    told = first_found(folder, ANSWERS)[1]
     people = {
         field(row, "question_id", told[0]): row for row in field(read_json(told[0]), "annotations", told[0])
     }
@@ -62,6 +71,17 @@ def read_val(folder: Path, variant: str) -> list[Question]:
         category = str(people[number].get("answer_type", ""))
         questions.append(_question(folder / PICTURES.path, "val2014", row, truth, category))
     return with_unique_ids(questions, asked[0])
+
+
+def _from_copy(paths: Sequence[Path]) -> Iterator[Question]:
+    for row in read_parquet(paths):
+        name = str(field(row.values, "question_id", row.path))
+        truth = [str(one["answer"]) for one in row.values.get("answers") or ()]
+        if not truth:
+            raise LlavakitError(f"{row.path}: question {name} has no answers; download it again")
+        text = f"{str(field(row.values, 'question', row.path)).strip()}\n{SHORT}"
+        category = str(row.values.get("answer_type") or "")
+        yield Question(name, (InParquet(row.path, row.row, "image"),), text, truth, category=category)
 
 
 def read_test(folder: Path, variant: str) -> list[Question]:
@@ -148,7 +168,7 @@ BENCHMARKS = (
     Benchmark(
         name="vqav2_val",
         title="VQAv2, val2014",
-        files=(VAL, ANSWERS, PICTURES),
+        files=(VAL, ANSWERS, PICTURES, COPY),
         variants=_VARIANTS,
         read=read_val,
         mark=mark,
