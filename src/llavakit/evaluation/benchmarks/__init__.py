@@ -22,6 +22,7 @@ _WHERE = {
     "mme": "mme",
     "own": "own",
     "pope": "pope",
+    "realworldqa": "realworldqa",
     "scienceqa": "scienceqa",
     "scienceqa_img": "scienceqa",
     "seed_bench": "seed_bench",

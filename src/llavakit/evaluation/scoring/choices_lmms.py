@@ -6,6 +6,7 @@
 | `first_character` | seedbench |
 | `prefix_or_all` | ai2d |
 | `extracted` | mmstar, realworldqa |
+| `text_or_all` | realworldqa, releases of 2024 |
 | `static` | mmbench_en_dev_static |
 | `mmmu` | mmmu_val |
 
@@ -44,6 +45,23 @@ def prefix_or_all(answer: str) -> str:
 def without_case_and_punctuation(text: str) -> str:
     """Lower case, ASCII's punctuation taken away, blanks left. Source: lmms-eval, `exact_match`."""
     return text.lower().translate(str.maketrans("", "", string.punctuation))
+
+
+_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+def text_or_all(answer: str, question: str) -> str:
+    """The letter of the first option whose text is held, else the whole answer; without case and punctuation.
+
+    Options are the texts after a capital and a full stop in the question, lettered in their order. A number word up to
+    ten that is the whole answer is taken for its digits. Source: lmms-eval 0.2, realworldqa.
+    """
+    digits = str(_NUMBERS.index(answer.lower())) if answer.lower() in _NUMBERS else answer
+    bare = re.sub(r"[^\w\s]", "", digits).strip()
+    texts = [text.strip() for text in re.findall(r"\b[A-Z]\.\s+([^\n]*)", question)]
+    letters = {text: chr(ord("A") + place) for place, text in enumerate(texts)}
+    held = re.search("|".join(map(re.escape, texts)), bare) if texts else None
+    return without_case_and_punctuation(letters[held[0]] if held else bare)
 
 
 def extracted(answer: str, letters: Sequence[str] = ("A", "B", "C", "D")) -> str | None:
