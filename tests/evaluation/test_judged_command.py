@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import mean, stdev
 
 import pytest
 
@@ -82,3 +85,143 @@ def test_a_sound_judge_gives_a_score_and_its_words_are_kept_with_the_results(
     ratio = 100 * sum(float(mine) for _, mine in marks) / sum(float(reference) for reference, _ in marks)
     assert result["score"] == pytest.approx(ratio) and f"overall {ratio:.2f}" in shown
     assert (result["judge"]["asked_as"], result["judge"]["judged"]) == (["gpt-4-0314"], COUNT)
+
+
+def test_a_judge_that_rambles_is_counted_named_and_left_out(run: Run, tmp_path: Path) -> None:
+    with FakeServer(FakeSettings(faults={"malformed": 0.5})) as fake:
+        code, shown, _ = run(fake.url, tmp_path / "out")
+    rows = read_marked(tmp_path / "out", "llava_bench_coco")
+    unread = [row for row in rows if row["parsed"] is None]
+    assert code == 0 and 0 < len(unread) < COUNT
+    assert all(row["credit"] is None and row["judged"][0].startswith("Sure, here is") for row in unread)
+    names = ", ".join(row["llavakit_question"] for row in unread)
+    assert f"its reply could not be read on {names}, which are left out of overall" in shown
+    result = read_results(tmp_path / "out")["benchmarks"]["llava_bench_coco"]
+    assert result["notes"]["the judge gave no two marks"] == len(unread)
+    marks = [row["parsed"].split() for row in rows if row["parsed"] is not None]
+    ratio = 100 * sum(float(mine) for _, mine in marks) / sum(float(reference) for reference, _ in marks)
+    assert result["score"] == pytest.approx(ratio)
+    assert "the judge: Sure, here is" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_judge_that_never_answers_is_given_up_and_the_same_command_asks_for_the_rest(
+    run: Run, tmp_path: Path
+) -> None:
+    out, short = tmp_path / "out", ("--judge-timeout", "0.2", "--judge-attempts", "1")
+    with FakeServer(FakeSettings(faults={"silence": 0.5})) as fake:
+        code, _, said = run(fake.url, out, *short)
+        left = fake.stats()["faults"]["silence"]
+    assert code == 2 and 0 < left < COUNT
+    assert f"no word on {left} of {COUNT} answers ({left} not judged: no reply; the last time: " in said
+    assert "gave no whole answer within 0.2 s); give the command again" in said
+    assert not (out / "results.json").exists()
+    with FakeServer() as fake:
+        code, shown, _ = run(fake.url, out)
+        assert (code, fake.stats()["paid"]) == (0, left)
+    assert f"{COUNT + left} calls ({left} now)" in shown
+
+
+def test_answers_that_a_silent_judge_leaves_can_be_left_out(run: Run, tmp_path: Path) -> None:
+    short = ("--judge-timeout", "0.2", "--judge-attempts", "1", "--partial")
+    with FakeServer(FakeSettings(faults={"silence": 0.5})) as fake:
+        code, shown, _ = run(fake.url, tmp_path / "out", *short)
+        left = fake.stats()["faults"]["silence"]
+    assert code == 0 and f"{COUNT - left} of {COUNT} questions" in shown
+    assert f"{left} questions left out for want of the judge's word" in shown
+
+
+def test_a_judge_that_dies_midway_is_asked_by_the_same_command_for_the_rest_alone(
+    run: Run, tmp_path: Path
+) -> None:
+    out, once = tmp_path / "out", ("--judge-attempts", "1")
+    with FakeServer(FakeSettings(slots=1, latency_s=0.05)) as dying:
+        killer = threading.Thread(target=end_after, args=(dying, 2))
+        killer.start()
+        code, _, said = run(dying.url, out, *once)
+        killer.join()
+    first = dying.stats()
+    assert code == 2 and "no word on" in said and 2 <= first["answered"] < COUNT
+    with FakeServer() as fake:
+        code, shown, _ = run(fake.url, out)
+        second = fake.stats()
+    assert code == 0 and f"{COUNT} of {COUNT} questions" in shown
+    twice = first["paid_by_key"].keys() & second["paid_by_key"].keys()
+    assert second["paid_again"] == 0 and len(twice) <= 1, "at most what was under way is paid again"
+
+
+def end_after(server: FakeServer, answers: int) -> None:
+    """Takes the server away when it has answered so many."""
+    while server.stats(keys=False)["answered"] < answers:
+        time.sleep(0.005)
+    server.__exit__(None, None, None)
+
+
+def test_runs_with_different_judges_are_not_compared(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [str(tmp_path / name) for name in ("one", "other", "again")]
+    with FakeServer() as fake:
+        for folder, model in zip(folders, ("judge-a", "judge-b", "judge-a"), strict=True):
+            assert run(fake.url, Path(folder), "--judge-model", model)[0] == 0
+    with pytest.raises(SystemExit) as end:
+        main(["compare", *folders[:2]])
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert "the runs had different judges" in said and "judge-a" in said and "judge-b" in said
+    with pytest.raises(SystemExit) as end:
+        main(["compare", folders[0], folders[2]])
+    assert end.value.code == 0 and "+0.00" in capsys.readouterr().out
+
+
+def test_several_runs_give_the_mean_and_the_deviation(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with FakeServer() as fake:
+        code, shown, _ = run(fake.url, out, "--judge-runs", "3")
+        assert (code, fake.stats()["paid"]) == (0, 3 * COUNT)
+    result = read_results(out)["benchmarks"]["llava_bench_coco"]
+    scores = result["judge"]["scores"]
+    assert result["score"] == pytest.approx(mean(scores)) and len(scores) == 3
+    assert result["judge"]["deviation"] == pytest.approx(stdev(scores))
+    assert f"deviation {stdev(scores):.2f}" in shown
+    rows = read_marked(out, "llava_bench_coco")
+    for place, score in enumerate(scores):
+        marks = [row["judged"][place].splitlines()[0].split() for row in rows]
+        assert score == pytest.approx(100 * sum(int(b) for _, b in marks) / sum(int(a) for a, _ in marks))
+
+
+def test_what_the_judge_cost_is_told(run: Run, tmp_path: Path) -> None:
+    prices = tmp_path / "prices.toml"
+    prices.write_text('date = "2026-11-26"\n[models."gpt-4-0314"]\ninput = 30\noutput = 60\n')
+    with FakeServer() as fake:
+        code, shown, _ = run(fake.url, tmp_path / "out", "--judge-prices", str(prices))
+        stats = fake.stats()
+    cost = (30 * stats["prompt_tokens"] + 60 * stats["completion_tokens"]) / 1e6
+    tokens = stats["prompt_tokens"] + stats["completion_tokens"]
+    assert code == 0 and f"{COUNT} calls ({COUNT} now); {tokens:,} tokens; cost {cost:.4f}" in shown
+    result = read_results(tmp_path / "out")["benchmarks"]["llava_bench_coco"]
+    assert result["judge"]["cost"] == pytest.approx(cost)
+    code, _, said = run(
+        "http://127.0.0.1:9", tmp_path / "o", "--judge-prices", str(prices), "--judge-model", "x"
+    )
+    assert code == 2 and "asked as x, of which --judge-prices has no price" in said
+
+
+@pytest.mark.parametrize(
+    ("judge", "more", "told"),
+    [
+        ("http://127.0.0.1:9", ("--judge-attempts", "1"), "Nothing can be reached at http://127.0.0.1:9/v1"),
+        ("nobody", (), "There is no teacher 'nobody'"),
+        ("local:nowhere", ("--judge-timeout", "5"), "--judge-timeout is for a judge behind an address"),
+        (
+            "http://127.0.0.1:9",
+            ("--judge-timeout", "0"),
+            "--judge-timeout is 0, expected more than 0 seconds",
+        ),
+        ("http://127.0.0.1:9", ("--judge-runs", "0"), "--judge-runs is 0, expected at least 1"),
+    ],
+)
+def test_what_is_wrong_with_a_judge_is_one_sentence(
+    run: Run, tmp_path: Path, judge: str, more: tuple[str, ...], told: str
+) -> None:
+    code, _, said = run(judge, tmp_path / "out", *more)
+    assert code == 2 and told in said and said.count("\n") == 1

@@ -12,7 +12,8 @@ import pytest
 from llavakit.cli.main import main
 from llavakit.errors import LlavakitError
 from llavakit.evaluation.benchmark import Benchmark, Figures, Question, Variant, Verdict
-from llavakit.evaluation.judging import Judge, judge_answers
+from llavakit.evaluation.judge import Judge
+from llavakit.evaluation.judging import judge_answers
 from llavakit.synthesis.asking import Limits
 from llavakit.synthesis.teacher import (
     Message,

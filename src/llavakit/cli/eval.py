@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from llavakit.evaluation.asked import Asking
-    from llavakit.evaluation.judging import Judge
+    from llavakit.evaluation.judge import Judge
     from llavakit.evaluation.results import Scored
 
 
@@ -59,6 +59,16 @@ def eval_command(
         str, typer.Option(help="The judge's name at its server; the benchmark's own when not given.")
     ] = "",
     judge_runs: Annotated[int, typer.Option(help="How often every answer is judged; scores are means.")] = 1,
+    judge_timeout: Annotated[
+        float | None,
+        typer.Option(help="Seconds that one call of a judge's server may take; 120 if not given."),
+    ] = None,
+    judge_attempts: Annotated[
+        int, typer.Option(min=1, help="Calls for one word of the judge before it is given up.")
+    ] = 6,
+    judge_prices: Annotated[
+        Path | None, typer.Option(help="TOML file of prices, to tell what the judge cost.")
+    ] = None,
     variant: Annotated[
         str | None,
         typer.Option(help="The way of asking, such as v1.5 or v1.6; a benchmark's first when not given."),
@@ -104,7 +114,13 @@ def eval_command(
         )
     if judge is not None and out is None:
         raise LlavakitError("a judge's replies need a folder to be kept in: give one with --out")
-    who = None if judge is None else _judge(judge, judge_model, judge_runs)
+    who = None
+    if judge is not None:
+        from llavakit.cli.judge_view import make_judge
+
+        if all(benchmark.ask_judge is None for benchmark in loaded):
+            raise LlavakitError(f"{', '.join(names)}: marked without a judge; leave out --judge")
+        who = make_judge(judge, judge_model, judge_runs, judge_timeout, judge_attempts, judge_prices)
     if (model is None) == (not answers):
         raise LlavakitError("give either --model to ask a model or --answers to score a file of answers")
     if out is not None:
@@ -123,13 +139,6 @@ def eval_command(
     else:
         asking.check()
         _ask(names, model, data, variant, out, asking, device, partial, who)
-
-
-def _judge(spec: str, model: str, runs: int) -> Judge:
-    from llavakit.evaluation.judging import Judge
-    from llavakit.synthesis.teachers import open_teacher
-
-    return Judge(spec, with_values(open_teacher, spec), model, runs)
 
 
 def _score(
@@ -170,8 +179,11 @@ def _ask(
     partial: bool,
     judge: Judge | None,
 ) -> None:
+    from dataclasses import replace
+
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from llavakit.cli.judge_view import in_bar
     from llavakit.evaluation.provenance import Hashes
     from llavakit.evaluation.running import run_benchmark
     from llavakit.model.llava import Llava
@@ -186,6 +198,7 @@ def _ask(
     ) as bar:
         for name in names:
             line = bar.add_task(name, total=None)
+            who = None if judge is None else replace(judge, watch=in_bar(bar))
             one = run_benchmark(
                 opened,
                 hash_of_model,
@@ -196,7 +209,7 @@ def _ask(
                 variant=variant,
                 hashes=hashes,
                 progress=with_values(_advance, bar, line),
-                judge=judge,
+                judge=who,
                 partial=partial,
             )
             if one is not None:
@@ -253,3 +266,7 @@ def _show(one: Scored) -> None:
         console.print(
             f"  {number:,} {what}" if what in one.counts else f"  {number:,} marked: {what}", markup=False
         )
+    if one.judge is not None:
+        from llavakit.cli.judge_view import show_judge
+
+        show_judge(console, one)

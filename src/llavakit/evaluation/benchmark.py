@@ -99,7 +99,9 @@ class Benchmark:
     answers is for, where it is not the row's `question_id`.
 
     ask_judge: what a judge is asked about an answer, None where this answer needs none. mark_judged: the mark by a
-    judge's reply. needs_judge: without a judge there is no score; otherwise a judge only helps to read answers.
+    judge's reply; its `parsed` is None when the reply says nothing. ask_judge_again: what is asked then, of the first
+    request and how often was asked; None for no more. needs_judge: without a judge there is no score; otherwise a judge
+    only helps to read answers.
     """
 
     name: str
@@ -118,4 +120,5 @@ class Benchmark:
     published: tuple[Published, ...] = ()
     ask_judge: Callable[[Question, str], TeacherRequest | None] | None = None
     mark_judged: Callable[[Question, str, str], Verdict] | None = None
+    ask_judge_again: Callable[[TeacherRequest, int], TeacherRequest | None] | None = None
     needs_judge: bool = False

@@ -1,8 +1,7 @@
-"""A judge's word on answers: another model is asked, through the journal and the engine that synthesis asks with.
+"""A judge's word on answers, and marks made with it.
 
-Every reply is kept before it is read, so that a run that was ended pays for nothing twice. What the judge was, as it
-named itself, and the hash of everything it was asked with stand in the result. An answer on which the judge gave no
-word is counted, and never marked as if it had.
+What the judge was, as it named itself, when it spoke, what that cost, and the hash of everything it was asked with
+stand in the result. An answer on which the judge gave no word is counted, and never marked as if it had.
 
 Knows benchmarks' requests and replies as text; what they say is the benchmarks' matter.
 """
@@ -12,46 +11,33 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from llavakit.errors import LlavakitError
 from llavakit.evaluation.benchmark import Benchmark, Question
+from llavakit.evaluation.judge import DECLINED, NO_REPLY, Heard, Judge, hear
 from llavakit.evaluation.marking import Marked, mark_answers
-from llavakit.synthesis.asking import Journal, Limits, Report, ask_all
-from llavakit.synthesis.asking.events import silent
-from llavakit.synthesis.teacher import Teacher, TeacherRequest
-
-JOURNAL = "judge.sqlite"
-
-
-@dataclass(frozen=True, slots=True)
-class Judge:
-    """Who judges: by what a user wrote, how it is opened, and under which name it is asked.
-
-    model: in the place of the one that the benchmark pins; "" leaves that. runs: how often every answer is judged.
-    """
-
-    spec: str
-    opened: Callable[[], AbstractAsyncContextManager[Teacher]]
-    model: str = ""
-    runs: int = 1
-    limits: Limits = field(default_factory=lambda: Limits(concurrency=16, more_room=1.0))
-    report: Report = silent
+from llavakit.synthesis.teacher import TeacherRequest
+from llavakit.synthesis.teachers import LOCAL
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Marks with a judge's help: of the questions that are scored, and what is to be told of the judge."""
+    """Marks with a judge's help: of the questions that are scored, and what is to be told of the judge.
+
+    replies: the judge's words on a question, a run after the other. calls_now: paid for in this process.
+    """
 
     questions: tuple[Question, ...]
     marked: Marked
     counts: dict[str, int]
     told: dict[str, Any]
+    replies: dict[str, tuple[str, ...]]
+    calls_now: int
 
 
 def judge_answers(
@@ -71,44 +57,58 @@ def judge_answers(
     """
     if benchmark.ask_judge is None or benchmark.mark_judged is None:
         raise LlavakitError(f"{benchmark.name} is marked without a judge: leave out --judge")
+    by_id = {question.id: question for question in questions}
     if judge.runs < 1:
         raise LlavakitError(f"--judge-runs is {judge.runs}, expected at least 1")
     runs = [_requests(benchmark, questions, answers, judge, run) for run in range(judge.runs)]
-    folder.mkdir(parents=True, exist_ok=True)
-    replies: list[dict[str, str]] = [{} for _ in runs]
-    counts: Counter[str] = Counter()
-    models: set[str] = set()
-    with Journal(folder / JOURNAL) as journal:
-        wanted = [request for requests in runs for request in requests.values()]
-        if any(journal.stored(request.key) is None for request in wanted):
-            account = ask_all(wanted, judge.opened(), journal, limits=judge.limits, report=judge.report)
-            if account.stopped:
-                raise LlavakitError(f"the judge {judge.spec} was not asked to the end: {account.reason}")
-        for requests, found in zip(runs, replies, strict=True):
-            for name, request in requests.items():
-                stored = journal.stored(request.key)
-                if stored is None or stored.reply is None:
-                    counts[f"not judged: {stored.trouble if stored else 'no reply'}"] += 1
-                elif stored.reply.refusal or not stored.reply.text.strip():
-                    counts["not judged: the judge declined or said nothing"] += 1
-                else:
-                    found[name] = stored.reply.text
-                    models.add(stored.reply.model)
-    scored = _scored(benchmark, questions, runs[0], replies, counts, partial)
+    _check_prices(judge, runs[0].values())
+    heard = hear(
+        judge,
+        benchmark.name,
+        runs,
+        folder,
+        unread=lambda name, reply: _unread(benchmark, by_id[name], answers[name], reply),
+        again=benchmark.ask_judge_again,
+    )
+    counts = heard.counts
+    scored = _scored(benchmark, questions, runs[0], heard, counts, partial)
     kept = {question.id: answers[question.id] for question in scored}
-    marks = [mark_answers(benchmark, scored, kept, judged=found) for found in replies]
+    marks = [mark_answers(benchmark, scored, kept, judged=found) for found in heard.replies]
     told = {
         "judge": judge.spec,
         "asked_as": sorted({request.model for request in runs[0].values()}),
-        "answered_as": sorted(models),
+        "answered_as": sorted(heard.models),
         "prompts": _prompts_hash(runs[0].values()),
         "judged": len(runs[0]),
         "runs": judge.runs,
+        "replied": list(heard.replied),
+        "calls": heard.calls,
+        "tokens": heard.tokens,
     }
+    if judge.prices is not None:
+        told["cost"] = heard.cost
     if judge.runs > 1:
         scores = [marked.score for marked in marks]
         told |= {"scores": scores, "deviation": stdev(scores)}
-    return Judged(tuple(scored), _mean(benchmark, marks), dict(counts), told)
+    replies = {
+        name: tuple(found.get(name, "") for found in heard.replies)
+        for name in kept
+        if any(name in found for found in heard.replies)
+    }
+    return Judged(tuple(scored), _mean(benchmark, marks), dict(counts), told, replies, heard.calls_now)
+
+
+def _unread(benchmark: Benchmark, question: Question, answer: str, reply: str) -> bool:
+    assert benchmark.mark_judged is not None
+    return benchmark.mark_judged(question, answer, reply).parsed is None
+
+
+def _check_prices(judge: Judge, requests: Iterable[TeacherRequest]) -> None:
+    for request in requests:
+        if judge.prices is not None and judge.prices.of(request.model) is None:
+            raise LlavakitError(
+                f"the judge is asked as {request.model}, of which --judge-prices has no price: write it into the file"
+            )
 
 
 def _requests(
@@ -116,11 +116,12 @@ def _requests(
 ) -> dict[str, TeacherRequest]:
     """What one run asks, by question; a question that needs no judge is not among them."""
     assert benchmark.ask_judge is not None
+    model = judge.model or (judge.spec if judge.spec.startswith(LOCAL) else "")
     found = {}
     for question in questions:
         request = benchmark.ask_judge(question, answers[question.id])
         if request is not None:
-            found[question.id] = replace(request, model=judge.model or request.model, sample=run)
+            found[question.id] = replace(request, model=model or request.model, sample=run)
     return found
 
 
@@ -128,23 +129,19 @@ def _scored(
     benchmark: Benchmark,
     questions: Sequence[Question],
     requests: Mapping[str, TeacherRequest],
-    replies: Sequence[Mapping[str, str]],
+    heard: Heard,
     counts: Counter[str],
     partial: bool,
 ) -> list[Question]:
     """The questions whose marks do not miss a judge's word in any run."""
-    silent_on = {name for name in requests for found in replies if name not in found}
+    silent_on = {name for name in requests for found in heard.replies if name not in found}
     if not silent_on:
         return list(questions)
     if not benchmark.needs_judge:
         counts["read without the judge's help"] = len(silent_on)
         return list(questions)
     if not partial:
-        why = ", ".join(f"{number} {what}" for what, number in counts.items())
-        raise LlavakitError(
-            f"{benchmark.name}: the judge gave no word on {len(silent_on)} of {len(requests)} answers ({why}); "
-            "give the command again to ask for these alone, or score the others with --partial"
-        )
+        raise LlavakitError(_silence(benchmark, len(silent_on), len(requests), counts, heard.last_trouble))
     gone = {question.unit for question in questions if question.unit and question.id in silent_on}
     scored = [
         question for question in questions if question.id not in silent_on and question.unit not in gone
@@ -153,6 +150,21 @@ def _scored(
     if not scored:
         raise LlavakitError(f"{benchmark.name}: the judge gave no word on any answer")
     return scored
+
+
+def _silence(benchmark: Benchmark, silent_on: int, asked: int, counts: Counter[str], trouble: str) -> str:
+    """One sentence about answers without the judge's word, and what can be done."""
+    why = ", ".join(f"{number} {what}" for what, number in counts.items() if what.startswith("not judged"))
+    last = f"; the last time: {trouble.rstrip('.')}" if trouble else ""
+    ways = ["score the others with --partial"]
+    if counts[NO_REPLY]:
+        ways.insert(0, "give the command again to ask for those without a reply")
+    if counts[DECLINED]:
+        ways.append("ask another with --judge-model")
+    return (
+        f"{benchmark.name}: the judge gave no word on {silent_on} of {asked} answers ({why}{last}); "
+        f"{', or '.join(ways)}"
+    )
 
 
 def _mean(benchmark: Benchmark, marks: Sequence[Marked]) -> Marked:

@@ -208,6 +208,8 @@ def _answers(one: Scored) -> Html:
         answer = printable(one.answers[question.id]) if one.answers[question.id].strip() else "(empty)"
         if verdict.parsed is not None and verdict.parsed != one.answers[question.id]:
             answer += f"\nunderstood as: {printable(verdict.parsed)}"
+        for said in one.judge_replies.get(question.id, ()):
+            answer += f"\nthe judge: {printable(said)}"
         if verdict.note:
             answer += f"\nnote: {verdict.note}"
         asked = Asked(printable(question.prompt), answer, printable(_truth(question)), _ok(verdict))

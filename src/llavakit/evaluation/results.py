@@ -31,7 +31,8 @@ class Scored:
     """One benchmark of a run, scored.
 
     counts: what was noticed of the answers. asking: how they were made (decoding, condition, batch), empty for answers
-    of another tool. judge: which, with the hash of its prompt; None without one.
+    of another tool. judge: which, with the hash of its prompt; None without one. judge_replies: its words on a
+    question, a run after the other. judge_calls: made in this process.
     """
 
     benchmark: Benchmark
@@ -44,6 +45,8 @@ class Scored:
     total: int
     asking: Mapping[str, Any] = field(default_factory=dict)
     judge: Mapping[str, Any] | None = None
+    judge_replies: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    judge_calls: int = 0
 
     def result(self) -> dict[str, Any]:
         """What `results.json` holds of it."""
@@ -89,9 +92,13 @@ class Scored:
                 "unit": verdict.question.unit,
                 "meta": dict(verdict.question.meta),
                 "facts": dict(verdict.facts),
+                **self._judged(verdict.question.id),
             }
             for verdict in self.marked.verdicts
         ]
+
+    def _judged(self, name: str) -> dict[str, Any]:
+        return {"judged": list(self.judge_replies[name])} if name in self.judge_replies else {}
 
 
 def write_results(folder: Path, answered_by: Mapping[str, Any], scored: Sequence[Scored]) -> Path:

@@ -24,7 +24,7 @@ from llavakit.evaluation import benchmarks
 from llavakit.evaluation.asked import Asking, Journal
 from llavakit.evaluation.benchmark import Benchmark, Question
 from llavakit.evaluation.conditions import under
-from llavakit.evaluation.judging import Judge
+from llavakit.evaluation.judge import Judge
 from llavakit.evaluation.pictures import PictureSource, picture_bytes
 from llavakit.evaluation.provenance import Hashes, questions_hash
 from llavakit.evaluation.results import Scored

@@ -12,7 +12,8 @@ from typing import Any
 from llavakit.errors import LlavakitError
 from llavakit.evaluation import benchmarks
 from llavakit.evaluation.benchmark import Benchmark, Question, Variant
-from llavakit.evaluation.judging import Judge, judge_answers
+from llavakit.evaluation.judge import Judge
+from llavakit.evaluation.judging import judge_answers
 from llavakit.evaluation.marking import mark_answers
 from llavakit.evaluation.provenance import Hashes
 from llavakit.evaluation.results import Scored
@@ -110,4 +111,6 @@ def scored(
         total,
         asking or {},
         judged.told,
+        judged.replies,
+        judged.calls_now,
     )
