@@ -20,6 +20,7 @@ _WHERE = {
     "mmbench": "mmbench",
     "mmbench_cn": "mmbench",
     "mme": "mme",
+    "mmstar": "mmstar",
     "own": "own",
     "pope": "pope",
     "realworldqa": "realworldqa",

@@ -2,7 +2,8 @@
 
 What the answer should look like is said inside the question, so that nothing is added to it. The data came without a
 tool; the rule is lmms-eval's: where the truth is A to D, the letter of the surest form; elsewhere the whole answer
-without case and without full stops at its end. Releases of 2024 had another rule, and so had the published table.
+without case and without full stops at its end. Its releases of 2024, the year of the published table, had another
+rule.
 
 A question is known by its row's number, from 0. Copies of the data need not have the same order: score answers with the
 copy for which they were made.

@@ -4,6 +4,7 @@
 |---|---|---|
 | `llava_letter` | LLaVA's ScienceQA evaluation | None (counted wrong) |
 | `bare_letter` | LLaVA's SEED-Bench conversion | None (counted wrong) |
+| `leading_letter` | MMStar's evaluation | None (counted wrong) |
 | `mmbench_choice` | MMBench, as VLMEvalKit infers without a judge | None (a judge, else wrong) |
 | `mmmu_choice` | MMMU's evaluation | None (MMMU itself draws one at random) |
 
@@ -59,6 +60,19 @@ def llava_letter(answer: str, letters: str = "ABCDE") -> str | None:
 def bare_letter(answer: str, letters: str = "ABCD") -> str | None:
     """The letter when the answer is nothing else. Source: LLaVA, scripts/convert_seed_for_submission.py."""
     return answer if len(answer) == 1 and answer in letters else None
+
+
+def leading_letter(answer: str, letters: Sequence[str] = ("A", "B", "C", "D")) -> str | None:
+    """The first character, or the one after `(`, `option ` or `the answer is ` at the start, of either case.
+
+    What follows is not looked at, so that `Because` names B. Source: MMStar, eval/vlmeval/evaluate/mmstar.py.
+    """
+    text = answer.lower().strip().replace("\n", " ")
+    for start in ("", "(", "option ", "the answer is "):
+        named = [letter for letter in letters if text.startswith(start + letter.lower())]
+        if named:
+            return named[0]
+    return None
 
 
 def mmbench_choice(answer: str, options: Mapping[str, str]) -> str | None:
