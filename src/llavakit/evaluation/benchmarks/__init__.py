@@ -20,6 +20,8 @@ _WHERE = {
     "mmbench": "mmbench",
     "mmbench_cn": "mmbench",
     "mme": "mme",
+    "mmmu": "mmmu",
+    "mmmu_test": "mmmu",
     "mmstar": "mmstar",
     "own": "own",
     "pope": "pope",
