@@ -70,7 +70,7 @@ class ParquetRow:
     values: Mapping[str, Any]
 
 
-_PART = re.compile(r"(.*)-(\d+)-of-(\d+)\.parquet")
+_PART = re.compile(r"(.*)-(\d+)-of-(\d+)(?:-[0-9a-f]+)?\.parquet")  # some copies have a hash behind
 
 
 def _whole(paths: Sequence[Path]) -> None:

@@ -26,7 +26,7 @@ Row = Mapping[str, Any]
 OWN_ID = "llavakit_question"
 """The field under which llavakit saves a question's id, which goes before what a benchmark makes of other fields."""
 ID_FIELDS = ("question_id", "questionId", "id", "index")
-TEXT_FIELDS = ("prediction", "pred", "response", "text", "answer")
+TEXT_FIELDS = ("prediction", "pred", "response", "text", "answer", "caption")
 """The first of these that a row has; `text` and `answer` beside a prediction are the question and the truth."""
 LONG = 10_000
 """Characters past which an answer is counted as very long."""

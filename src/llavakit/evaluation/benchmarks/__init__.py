@@ -11,6 +11,9 @@ from llavakit.evaluation.benchmark import Benchmark
 _WHERE = {
     "ai2d": "ai2d",
     "ai2d_no_mask": "ai2d",
+    "chair": "chair",
+    "chair_80": "chair",
+    "chair_all": "chair",
     "chartqa": "chartqa",
     "docvqa": "docvqa",
     "docvqa_test": "docvqa",
