@@ -20,6 +20,7 @@ _WHERE = {
     "gqa": "gqa",
     "llava_bench_coco": "llava_bench",
     "llava_bench_wild": "llava_bench",
+    "mm_vet": "mm_vet",
     "mmbench": "mmbench",
     "mmbench_cn": "mmbench",
     "mme": "mme",
