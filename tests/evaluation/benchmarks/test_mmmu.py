@@ -233,3 +233,13 @@ def test_the_test_split_has_no_score_here_and_goes_to_the_server(tmp_path: Path)
 
 def test_of_no_answers_at_all_every_figure_is_nan() -> None:
     assert math.isnan(VAL.summarise([])["accuracy"])
+
+
+def test_a_subject_may_come_in_more_parts_than_another(tmp_path: Path) -> None:
+    write(tmp_path, without=("Art",))
+    for part in range(2):
+        save(tmp_path / f"Art/validation-0000{part}-of-00002.parquet", [row("Art", part + 1)])
+    assert len(VAL.read(tmp_path, "v1.5")) == 31
+    (tmp_path / "Art/validation-00001-of-00002.parquet").unlink()
+    with pytest.raises(LlavakitError, match="1 of the 2 parts"):
+        VAL.read(tmp_path, "v1.5")

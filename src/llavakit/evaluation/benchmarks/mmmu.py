@@ -18,6 +18,7 @@ import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,8 @@ _FILES = {
 def read(split: str, folder: Path, variant: str) -> list[Question]:
     """The questions by subject's name, each subject in its file's order. Raises where a subject is missing."""
     way, paths = first_found(folder, *_FILES[split])
-    rows = list(read_parquet(paths, pictures=_PICTURES))
+    folders = groupby(paths, key=lambda path: path.parent)  # of which each has a number of parts of its own
+    rows = [row for _, parts in folders for row in read_parquet(list(parts), pictures=_PICTURES)]
     subjects = [_subject(row) for row in rows]
     if lacking := sorted(SUBJECTS.keys() - set(subjects)):
         raise LlavakitError(
@@ -80,9 +82,7 @@ def read(split: str, folder: Path, variant: str) -> list[Question]:
             f"{', '.join(lacking)}: put them there from {way.source}"
         )
     order = sorted(range(len(rows)), key=subjects.__getitem__)
-    questions = [
-        _question(rows[row], subjects[row], split, variant, place) for place, row in enumerate(order)
-    ]
+    questions = [_question(rows[row], subjects[row], split, variant, turn) for turn, row in enumerate(order)]
     return with_unique_ids(questions, folder)
 
 
@@ -94,7 +94,7 @@ def _subject(row: ParquetRow) -> str:
     return found[1]
 
 
-def _question(row: ParquetRow, subject: str, split: str, variant: str, place: int) -> Question:
+def _question(row: ParquetRow, subject: str, split: str, variant: str, turn: int) -> Question:
     values, where = row.values, row.path
     name, asked = str(field(values, "id", where)), str(field(values, "question", where))
     has_options = field(values, "question_type", where) == "multiple-choice"
@@ -116,7 +116,7 @@ def _question(row: ParquetRow, subject: str, split: str, variant: str, place: in
         prompt=prompt,
         truth=truth,
         category=subject,
-        meta={"options": options, "answer": answer, "place": place},
+        meta={"options": options, "answer": answer, "turn": turn},
     )
 
 
@@ -163,7 +163,7 @@ def mark(question: Question, answer: str) -> Verdict:
 def _in_order(verdicts: Sequence[Verdict]) -> Iterator[tuple[Verdict, str | None]]:
     """Verdicts in MMMU's order, an unread one with the letter that MMMU draws for it."""
     generator = random.Random(SEED)
-    for verdict in sorted(verdicts, key=lambda verdict: verdict.question.meta["place"]):
+    for verdict in sorted(verdicts, key=lambda verdict: verdict.question.meta["turn"]):
         options = verdict.question.meta["options"]
         drawn = generator.choice(list(lettered(options))) if options and verdict.parsed is None else None
         yield verdict, drawn
