@@ -137,7 +137,7 @@ def test_gqas_copy_joins_its_pictures(tmp_path: Path) -> None:
     assert [picture_bytes(q.pictures[0]) for q in questions] == [b"picture 1", b"picture 0"]
     assert benchmark.others is not None
     assert scored(benchmark, questions, ["yes", "c.u.p"])["accuracy"] == 50
-    assert benchmark.others(questions, {"1": "yes.", "2": "c.u.p"}) == {
+    assert benchmark.others(questions, {"1": " Yes.\n", "2": "c.u.p"}) == {
         "lmms-eval: exact_match": 100,
         "VLMEvalKit: accuracy": 0,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from llavakit.errors import LlavakitError
@@ -68,7 +68,7 @@ def _from_copy(paths: Sequence[Path], variant: str) -> Iterator[Question]:
 
 
 def mark(question: Question, answer: str) -> Verdict:
-    """Right by relaxed accuracy, the answer taken without blanks at its ends."""
+    """Right by relaxed accuracy, without blanks at the answer's ends, which lmms-eval and VLMEvalKit take off too."""
     said = answer.strip()
     return Verdict(question, said, float(relaxed(said, question.truth)))
 
@@ -84,12 +84,6 @@ def summarise(verdicts: Sequence[Verdict]) -> Figures:
 
 def _mean(verdicts: Sequence[Verdict]) -> float:
     return 100 * sum(v.credit for v in verdicts) / len(verdicts) if verdicts else math.nan
-
-
-def others(questions: Sequence[Question], answers: Mapping[str, str]) -> Figures:
-    """What lmms-eval gives, which takes the answer as it stands."""
-    right = sum(relaxed(answers.get(q.id, ""), q.truth) for q in questions)
-    return {"lmms-eval: relaxed_overall": 100 * right / len(questions) if questions else math.nan}
 
 
 _PUBLISHED = (
@@ -112,7 +106,6 @@ BENCHMARK = Benchmark(
     summarise=summarise,
     headline="overall",
     max_new_tokens=16,
-    others=others,
     published=tuple(
         Published(model, value, "lmms-eval, single word", "lmms-eval paper") for model, value in _PUBLISHED
     ),

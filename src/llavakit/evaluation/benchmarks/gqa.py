@@ -7,7 +7,6 @@ Consistency, validity, plausibility and grounding need files of choices and scen
 from __future__ import annotations
 
 import math
-import string
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from llavakit.evaluation.benchmark import (
 )
 from llavakit.evaluation.pictures import InFile, InParquet, PictureSource
 from llavakit.evaluation.reading import field, first_found, found, read_json, read_parquet, with_unique_ids
+from llavakit.evaluation.scoring.choices_lmms import without_case_and_punctuation
 
 SHORT = "Answer the question using a single word or phrase."
 _FROM = "https://cs.stanford.edu/people/dorarad/gqa/download.html"
@@ -90,11 +90,8 @@ def others(questions: Sequence[Question], answers: Mapping[str, str]) -> Figures
     """What lmms-eval gives, which takes all punctuation off both sides, and VLMEvalKit, which takes none off."""
     if not questions:
         return {"lmms-eval: exact_match": math.nan, "VLMEvalKit: accuracy": math.nan}
-    drop = str.maketrans("", "", string.punctuation)
-    right = sum(
-        answers.get(q.id, "").lower().translate(drop) == str(q.truth).lower().translate(drop)
-        for q in questions
-    )
+    bare = without_case_and_punctuation
+    right = sum(bare(answers.get(q.id, "").strip()) == bare(str(q.truth)) for q in questions)
     same = sum(answers.get(q.id, "").strip().lower() == str(q.truth).strip().lower() for q in questions)
     return {
         "lmms-eval: exact_match": 100 * right / len(questions),

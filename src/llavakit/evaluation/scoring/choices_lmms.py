@@ -38,13 +38,16 @@ def prefix_or_all(answer: str) -> str:
     """A capital and a full stop at the start, else all; without case and punctuation. Source: lmms-eval, ai2d."""
     answer = answer.strip()
     start = re.match(r"([A-Z])\.", answer)
-    # its arrays of text end before a zero character
-    return without_case_and_punctuation(start[1] if start else answer).rstrip("\0")
+    return without_case_and_punctuation(start[1] if start else answer)
 
 
 def without_case_and_punctuation(text: str) -> str:
-    """Lower case, ASCII's punctuation taken away, blanks left. Source: lmms-eval, `exact_match`."""
-    return text.lower().translate(str.maketrans("", "", string.punctuation))
+    """What lmms-eval's `exact_match` compares: lower case, ASCII's punctuation taken away, blanks left.
+
+    Zero characters at the end go too, since it keeps texts in arrays that drop them. The blanks around an answer are
+    gone before it comes here. Source: lmms-eval, api/metrics.py and api/task.py.
+    """
+    return text.lower().translate(str.maketrans("", "", string.punctuation)).rstrip("\0")
 
 
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
