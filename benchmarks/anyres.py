@@ -21,10 +21,9 @@ from PIL import Image
 from llavakit import training
 from llavakit.conversation.record import Conversation, Picture, Text, Turn
 from llavakit.data.readers.llava import write_llava
-from llavakit.evaluation.exam import Question, fractions
 from llavakit.model.llava import Llava
 from llavakit.quickstart import questions
-from llavakit.quickstart.demo import examine
+from llavakit.quickstart.demo import examine, shares
 from llavakit.quickstart.scenes import draw_scene_plan, paint
 from llavakit.recipe import load_recipe
 from results import write_result
@@ -50,7 +49,7 @@ def talk(name: str, image: str, asked: list[tuple[str, str]]) -> Conversation:
     return Conversation(name, "", (image,), tuple(turns))
 
 
-def make_data(folder: Path) -> list[Question]:
+def make_data(folder: Path) -> None:
     """Training data of both stages and the examination, below `folder`."""
     rng, align, instruct = random.Random("anyres/training"), [], []
     for number in range(PICTURES):
@@ -62,24 +61,26 @@ def make_data(folder: Path) -> list[Question]:
         instruct.append(talk(f"instruct-{number}", name, [*asked, questions.detail(scene.things, rng)]))
     write_llava(align, folder / "align.json")
     write_llava(instruct, folder / "instruct.json")
-    exam = []
+    rows: list[str] = []
     for task, write in TASKS.items():
         rng = random.Random(f"anyres/exam/{task}")
-        while sum(question.task == task for question in exam) < QUESTIONS:
+        wanted = len(rows) + QUESTIONS
+        while len(rows) < wanted:
             scene = draw_scene_plan(rng, extents=EXTENTS)
             asked_one = write(scene.things, rng)
             if asked_one is not None:
-                name = folder / f"exam-{task}-{len(exam)}.png"
-                Image.fromarray(paint(scene, SCALE)).save(name)
-                exam.append(Question(task, str(name), *asked_one))
-    return exam
+                name = f"exam-{task}-{len(rows)}.png"
+                Image.fromarray(paint(scene, SCALE)).save(folder / name)
+                question, answer = asked_one
+                rows.append(json.dumps({"image": name, "question": question, "answer": answer, "task": task}))
+    (folder / "questions.jsonl").write_text("\n".join(rows), "utf-8")
 
 
 if __name__ == "__main__":
     found = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        exam = make_data(folder)
+        make_data(folder)
         for name, changes in POLICIES.items():
             usual = [
                 *(f"stages.{stage}.validation=null" for stage in (0, 1)),
@@ -90,13 +91,13 @@ if __name__ == "__main__":
             ]
             recipe = load_recipe("quickstart", [*usual, *changes])
             began = time.monotonic()
-            model = Llava.from_pretrained(training.run(recipe, folder / name).checkpoint)
+            checkpoint = training.run(recipe, folder / name).checkpoint
             seconds = time.monotonic() - began
-            scores = fractions(examine(model, exam, "shown").scores)
+            examined = examine(checkpoint, folder, folder / f"{name}-examined")
             side = SCALE * 96
             found[name] = {
-                **scores,
-                "positions": model.image_length(side, side),
+                **shares(examined.marked.verdicts),
+                "positions": Llava.from_pretrained(checkpoint).image_length(side, side),
                 "seconds": round(seconds, 1),
             }
             print(name, json.dumps(found[name]), flush=True)

@@ -27,8 +27,9 @@ from typing import Any
 from faults import KINDS_OF_FAULT, Planted, plant
 from llavakit import training
 from llavakit.data.readers.llava import write_llava
-from llavakit.evaluation.exam import Question, Score, right
-from llavakit.model.llava import Llava
+from llavakit.evaluation.benchmark import Question
+from llavakit.evaluation.comparing import mcnemar
+from llavakit.evaluation.intervals import wilson
 from llavakit.quickstart.demo import examine, recipe_for
 from llavakit.quickstart.materials import Amounts, make_materials, write_exam
 from llavakit.quickstart.teacher import RuleTeacher, rule_kinds
@@ -100,7 +101,14 @@ def trial(folder: Path, pictures: int, seeds: int, questions: int, steps: int | 
         exams += exam
         for name, candidates in sets.items():
             trained = tune(
-                recipe, aligned, candidates, exam, folder / f"{name}-{seed}", materials, seed, steps
+                recipe,
+                aligned,
+                candidates,
+                folder / f"seed{seed}",
+                folder / f"{name}-{seed}",
+                materials,
+                seed,
+                steps,
             )
             steps = trained.steps
             runs[name].append(trained)
@@ -148,7 +156,7 @@ def tune(
     recipe: Recipe,
     aligned: Path,
     candidates: Sequence[Candidate],
-    exam: Sequence[Question],
+    exam: Path,
     folder: Path,
     materials: Path,
     seed: int,
@@ -169,9 +177,8 @@ def tune(
         if isinstance(event, StepDone):
             done.append(event)
 
-    tuned = Llava.from_pretrained(training.run(course, folder / "run", listen).checkpoint)
-    answers = examine(tuned, exam, "shown").answers
-    marks = tuple(right(asked.answer, told) for asked, told in zip(exam, answers, strict=True))
+    checkpoint = training.run(course, folder / "run", listen).checkpoint
+    marks = tuple(one.credit == 1 for one in examine(checkpoint, exam, folder / "examined").marked.verdicts)
     tokens, supervised = sum(one.tokens for one in done), sum(one.supervised for one in done)
     return Trained(len(candidates), len(done), tokens, supervised, marks)
 
@@ -208,13 +215,6 @@ def summed(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def mcnemar(better: int, worse: int) -> float:
-    """McNemar's exact test, two-sided: how likely so uneven a split is where neither way is better (0.5 each)."""
-    number = better + worse
-    tail = sum(math.comb(number, k) for k in range(min(better, worse) + 1))
-    return min(1.0, 2 * tail / 2**number)
-
-
 def compared(one: Sequence[bool], other: Sequence[bool]) -> dict[str, Any]:
     """How many more of the same questions `other` answers rightly, as a share with its 95 % interval (Wald, paired)."""
     better = sum(b and not a for a, b in zip(one, other, strict=True))
@@ -234,8 +234,8 @@ def compared(one: Sequence[bool], other: Sequence[bool]) -> dict[str, Any]:
 def by_task(exam: Sequence[Question], one: Sequence[bool], other: Sequence[bool]) -> dict[str, Any]:
     """The comparison over all questions and over each task's."""
     found = {"all": compared(one, other)}
-    for task in dict.fromkeys(question.task for question in exam):
-        places = [place for place, question in enumerate(exam) if question.task == task]
+    for task in dict.fromkeys(question.category for question in exam):
+        places = [place for place, question in enumerate(exam) if question.category == task]
         found[task] = compared([one[place] for place in places], [other[place] for place in places])
     return found
 
@@ -244,11 +244,13 @@ def fractions(exam: Sequence[Question], marks: Sequence[bool]) -> dict[str, Any]
     """Right answers as a share with Wilson's 95 % interval, over all questions and a task."""
     rows: dict[str, list[bool]] = {"all": list(marks)}
     for question, mark in zip(exam, marks, strict=True):
-        rows.setdefault(question.task, []).append(mark)
-    scores = {task: Score(sum(marks), len(marks)) for task, marks in rows.items()}
+        rows.setdefault(question.category, []).append(mark)
     return {
-        task: {"right": round(one.fraction, 4), "interval": [round(end, 4) for end in one.interval]}
-        for task, one in scores.items()
+        task: {
+            "right": round(sum(marks) / len(marks), 4),
+            "interval": [round(end, 4) for end in wilson(sum(marks), len(marks))],
+        }
+        for task, marks in rows.items()
     }
 
 

@@ -15,9 +15,8 @@ import time
 from pathlib import Path
 
 from llavakit import training
-from llavakit.evaluation.exam import fractions
 from llavakit.model.llava import Llava
-from llavakit.quickstart.demo import examine, recipe_for
+from llavakit.quickstart.demo import examine, recipe_for, shares
 from llavakit.quickstart.materials import Amounts, make_materials
 from results import write_result
 
@@ -31,14 +30,19 @@ if __name__ == "__main__":
     found = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        exam = make_materials(folder / "materials", Amounts(training=1500, validation=8), seed=0).exam
+        make_materials(folder / "materials", Amounts(training=1500, validation=8), seed=0)
         for name in PROJECTORS:
             unchecked = [f"stages.{stage}.validation=null" for stage in (0, 1)]
             recipe = recipe_for(folder / "materials", 0, [f"model.projector={name}", *unchecked])
             began = time.monotonic()
-            model = Llava.from_pretrained(training.run(recipe, folder / name).checkpoint)
+            checkpoint = training.run(recipe, folder / name).checkpoint
             seconds = time.monotonic() - began
-            scores = fractions(examine(model, exam, "shown").scores)
-            found[name] = {"features": model.geometry.tokens, **scores, "seconds": round(seconds, 1)}
+            examined = examine(checkpoint, folder / "materials", folder / f"{name}-examined")
+            features = Llava.from_pretrained(checkpoint).geometry.tokens
+            found[name] = {
+                "features": features,
+                **shares(examined.marked.verdicts),
+                "seconds": round(seconds, 1),
+            }
             print(name, json.dumps(found[name]), flush=True)
     write_result("projectors", {"found": found})

@@ -100,3 +100,11 @@ def test_all_alike_is_no_certainty(right: int) -> None:
     paired = bootstrap(MEAN, verdicts(right, 60, unit=2))
     assert paired.high - paired.low > found.high - found.low, "30 units tell less than 60"
     assert "tells nothing of chance" in bootstrap(PLAIN, verdicts(right, 60)).method
+
+
+def test_wilson_agrees_with_published_examples() -> None:
+    """Newcombe 1998, table I."""
+    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
+    low, high = wilson(0, 20)
+    assert low == pytest.approx(0, abs=1e-9) and 0.1 < high < 0.2

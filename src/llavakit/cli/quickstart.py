@@ -60,13 +60,14 @@ def _demonstrate(out: Path, seed: int, short: bool, changes: list[str]) -> None:
             out, amounts=amounts, seed=seed, overrides=changes, listener=view, chapter=console.rule
         )
     report = write_page(outcome)
-    tasks = list(outcome.results()["questions"])
+    results = outcome.results()
+    tasks = list(results["questions"])
     table = Table("exact answers on unseen scenes", *tasks)
-    for heading, found in outcome.examined.items():
-        table.add_row(HEADINGS[heading], *(f"{found.scores[task].fraction:.1%}" for task in tasks))
+    for heading in outcome.examined:
+        table.add_row(HEADINGS[heading], *(f"{results[heading][task]:.1%}" for task in tasks))
     console.print(table)
-    image = next(question.image for question in outcome.materials.exam if question.task == "colour")
-    console.print(f"Took {outcome.results()['seconds']:.0f} s. Report: {report}", highlight=False)
+    image = outcome.picture_of("colour")
+    console.print(f"Took {results['seconds']:.0f} s. Report: {report}", highlight=False)
     console.print(f"Scores: {out / 'results.json'}", highlight=False)
     console.print("Ask it about a picture:", highlight=False)
     console.print(f"  llavakit chat {outcome.checkpoint} --image {image}", highlight=False, soft_wrap=True)

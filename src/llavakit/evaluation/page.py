@@ -213,7 +213,9 @@ def _answers(one: Scored) -> Html:
         if verdict.note:
             answer += f"\nnote: {verdict.note}"
         asked = Asked(printable(question.prompt), answer, printable(_truth(question)), _ok(verdict))
-        shown = Shown(_pictures(question), [asked], ", ".join(filter(None, [question.id, question.category])))
+        shown = Shown(
+            shown_pictures(question), [asked], ", ".join(filter(None, [question.id, question.category]))
+        )
         word = {True: "right", False: "wrong", None: "in part"}[_ok(verdict)]
         word = word if math.isfinite(verdict.credit) else "no truth"
         cards.append(
@@ -253,7 +255,7 @@ def _truth(question: Question) -> str:
     return question.truth if isinstance(question.truth, str) else json.dumps(question.truth, default=str)
 
 
-def _pictures(question: Question) -> list[Path | Image.Image]:
+def shown_pictures(question: Question) -> list[Path | Image.Image]:
     """The pictures that can be shown; a file that cannot be read is shown by its name."""
     found: list[Path | Image.Image] = []
     for source in question.pictures:

@@ -10,27 +10,22 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
 from llavakit import training
-from llavakit.conversation.record import Conversation, Picture, Text, Turn
-from llavakit.conversation.templates import get_template
-from llavakit.conversation.tokenize import encode
 from llavakit.errors import LlavakitError
 from llavakit.evaluation.asked import Asking
-from llavakit.evaluation.exam import Ask, Condition, Question, Score, fractions, put, score
+from llavakit.evaluation.benchmark import Verdict
+from llavakit.evaluation.marking import categories
 from llavakit.evaluation.page import write_report
 from llavakit.evaluation.provenance import Hashes
-from llavakit.evaluation.results import write_results
+from llavakit.evaluation.results import Scored, write_results
 from llavakit.evaluation.running import run_benchmark
-from llavakit.images.pixels import open_picture
-from llavakit.model.generation import Request, generate
 from llavakit.model.llava import Llava
 from llavakit.quickstart.materials import Amounts, Materials, make_materials
 from llavakit.recipe import Recipe, load_recipe
@@ -39,15 +34,6 @@ from llavakit.training.events import Listener, nobody
 USUAL = Amounts()
 NEW_TOKENS = 12
 SHORT = Amounts(training=60, validation=8, questions=16)
-CONDITIONS: dict[str, Condition] = {"blind": "hidden", "shuffled": "shuffled"}
-
-
-@dataclass(frozen=True, slots=True)
-class Examined:
-    """One model under one condition: its answers in the order of the exam, and their scores a task."""
-
-    answers: tuple[str, ...]
-    scores: dict[str, Score]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +42,24 @@ class Outcome:
 
     folder: Path
     materials: Materials
-    examined: dict[str, Examined]
+    examined: dict[str, Scored]
     runs: dict[str, training.RunResult]
     checkpoint: Path
     seconds: dict[str, float]
 
+    def picture_of(self, task: str) -> Path:
+        """The picture of the examination's first question of a task."""
+        rows = (self.materials.folder / "exam.jsonl").read_text("utf-8").splitlines()
+        first = next(row for row in map(json.loads, rows) if row["task"] == task)
+        return self.materials.folder / str(first["image"])
+
     def results(self) -> dict[str, Any]:
         """What `results.json` holds: fractions right a task under every heading, and the seconds the whole took."""
-        exam = self.materials.exam
-        apart = [place for place, question in enumerate(exam) if question.held_out_pair]
-        answers = self.examined["scores"].answers
-        held_out = score([exam[place] for place in apart], [answers[place] for place in apart])
+        verdicts = self.examined["scores"].marked.verdicts
         return {
-            **{heading: fractions(found.scores) for heading, found in self.examined.items()},
-            "held_out_pairs": fractions(held_out),
-            "questions": {task: found.total for task, found in self.examined["scores"].scores.items()},
+            **{heading: shares(found.marked.verdicts) for heading, found in self.examined.items()},
+            "held_out_pairs": shares(one for one in verdicts if one.question.meta["held_out_pair"]),
+            "questions": {task: number for task, (_, number) in categories(verdicts).items()},
             "seconds": round(sum(self.seconds.values()), 1),
             "seconds_each": {name: round(value, 1) for name, value in self.seconds.items()},
             "threads": torch.get_num_threads(),
@@ -112,12 +101,17 @@ def run_demo(
     )
     clock.lap("without stage 1")
     chapter("Examining on scenes never trained on")
-    tuned = Llava.from_pretrained(whole.checkpoints[-1])
-    examined = {"scores": evaluate(tuned, whole.checkpoints[-1], folder, materials.exam)}
-    for heading, condition in CONDITIONS.items():
-        examined[heading] = examine(tuned, materials.exam, condition)
-    examined["stage1_only"] = examine(Llava.from_pretrained(whole.checkpoints[0]), materials.exam, "shown")
-    examined["no_stage1"] = examine(Llava.from_pretrained(alone.checkpoints[-1]), materials.exam, "shown")
+    tuned, out = whole.checkpoints[-1], folder / "evaluation"
+    examined = {
+        heading: examine(checkpoint, materials.folder, out / heading, condition)
+        for heading, checkpoint, condition in (
+            ("scores", tuned, "shown"),
+            ("blind", tuned, "blind"),
+            ("shuffled", tuned, "shuffled"),
+            ("stage1_only", whole.checkpoints[0], "shown"),
+            ("no_stage1", alone.checkpoints[-1], "shown"),
+        )
+    }
     clock.lap("examination")
     runs = {"with stage 1": whole, "without stage 1": alone}
     outcome = Outcome(folder, materials, examined, runs, whole.checkpoints[-1], seconds)
@@ -137,45 +131,24 @@ def recipe_for(materials: Path, seed: int, overrides: Sequence[str]) -> Recipe:
     return load_recipe("quickstart", [*paths, *overrides])
 
 
-def evaluate(model: Llava, checkpoint: Path, folder: Path, exam: Sequence[Question]) -> Examined:
-    """The examination as `llavakit eval` holds it, with results, intervals and a page below `evaluation`."""
-    hashes, out = Hashes(), folder / "evaluation"
+def examine(checkpoint: Path, materials: Path, out: Path, condition: str = "shown") -> Scored:
+    """The examination as `llavakit eval` holds it, with answers, results, intervals and a page in `out`."""
+    hashes = Hashes()
     hashed = hashes.model(checkpoint)
-    asking = Asking(max_new_tokens=NEW_TOKENS, batch=128)
-    found = run_benchmark(model, hashed, "own", folder / "materials", out, asking, hashes=hashes)
+    asking = Asking(condition, max_new_tokens=NEW_TOKENS, batch=128)
+    model = Llava.from_pretrained(checkpoint)
+    found = run_benchmark(model, hashed, "own", materials, out, asking, hashes=hashes)
     assert found is not None, "a single process scores what it asked"
     hashes.save()
     answered_by = {"model": str(checkpoint), "hash": hashed}
     write_report(out, answered_by, [found])
     write_results(out, answered_by, [found])
-    answers = tuple(found.answers[question.id] for question in found.questions)
-    return Examined(answers, score(exam, answers))
+    return found
 
 
-def examine(model: Llava, exam: Sequence[Question], condition: Condition) -> Examined:
-    answers = put(exam, condition, asker(model))
-    return Examined(tuple(answers), score(exam, answers))
-
-
-def asker(model: Llava) -> Ask:
-    """The model as something that answers (question, picture file or None) pairs, greedily and briefly."""
-
-    template = get_template(model.settings.template, model.tokenizer)
-    opened: dict[str, Image.Image] = {}
-
-    def request(question: str, file: str | None) -> Request:
-        if file is not None and file not in opened:
-            opened[file] = open_picture(Path(file))
-        pictures = [opened[file]] if file is not None else []
-        parts = (Picture(0), Text("\n" + question)) if pictures else (Text(question),)
-        asked = Conversation("exam", "", tuple(filter(None, [file])), (Turn("user", parts),))
-        lengths = [model.image_length(*picture.size, len(pictures)) for picture in pictures]
-        return Request(encode(asked, template, model.tokenizer, lengths, prompt=True), pictures)
-
-    def ask(pairs: Sequence[tuple[str, str | None]]) -> list[str]:
-        return generate(model, [request(*pair) for pair in pairs], max_new_tokens=NEW_TOKENS)
-
-    return ask
+def shares(verdicts: Iterable[Verdict]) -> dict[str, float]:
+    """The fraction of right answers a task."""
+    return {task: round(mean / 100, 4) for task, (mean, _) in categories(list(verdicts)).items()}
 
 
 class _Clock:

@@ -17,7 +17,8 @@ from typing import Any
 from PIL import Image
 
 from llavakit.data.readers.llava import write_llava
-from llavakit.evaluation.exam import Question
+from llavakit.evaluation.benchmark import Question
+from llavakit.evaluation.benchmarks import own
 from llavakit.quickstart import questions
 from llavakit.quickstart.scenes import COLOURS, NAMES, NUMBERS, PICTURE_SIZE, Scene, captions, paint, scenes
 from llavakit.quickstart.teacher import RuleTeacher, rule_kinds
@@ -92,12 +93,13 @@ def annotate(folder: Path, part: str, drawn: Iterable[tuple[Scene, random.Random
 
 
 def write_exam(folder: Path, each: int, seed: int) -> list[Question]:
-    """`each` questions a task about scenes that no training saw, every second one about a held-out pair.
+    """`each` questions a task about scenes that no training saw, every second one about a held-out pair; written as the
+    benchmark `own` reads them.
 
     Answers are balanced: presence and relation half yes half no, counting the same number of every answer.
     """
     (folder / "exam").mkdir(parents=True, exist_ok=True)
-    exam: list[Question] = []
+    rows: list[dict[str, Any]] = []
     for task, write in TASKS.items():
         for novel in (False, True):
             wanted = balance(task, each // 2)
@@ -110,17 +112,16 @@ def write_exam(folder: Path, each: int, seed: int) -> list[Question]:
                 ):
                     continue
                 wanted[asked[1]] -= 1
-                name = f"exam/{task}-{len(exam):05d}.png"
+                name = f"exam/{task}-{len(rows):05d}.png"
                 Image.fromarray(paint(scene)).save(folder / name)
-                exam.append(Question(task, str(folder / name), *asked, held_out_pair=novel))
+                question, answer = asked
+                rows.append({
+                    "task": task, "image": name, "question": question, "answer": answer, "held_out_pair": novel,
+                })  # fmt: skip
                 if not any(wanted.values()):
                     break
-    rows = [
-        json.dumps(question.row() | {"image": Path(question.image).relative_to(folder).as_posix()})
-        for question in exam
-    ]
-    (folder / "exam.jsonl").write_text("\n".join(rows) + "\n", "utf-8")
-    return exam
+    (folder / "exam.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return own.read(folder, "as written")
 
 
 def concerns(scene: Scene, task: str, question: str) -> bool:

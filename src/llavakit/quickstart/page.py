@@ -10,7 +10,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from llavakit.evaluation.exam import Score
+from llavakit.evaluation.intervals import wilson
+from llavakit.evaluation.marking import categories
+from llavakit.evaluation.page import shown_pictures
 from llavakit.quickstart.demo import Outcome
 from llavakit.report import (
     Asked,
@@ -70,18 +72,18 @@ NOTE = (
 
 def scores(outcome: Outcome, results: Mapping[str, Any]) -> Html:
     tasks = list(results["questions"])
-    rows = [
-        [HEADINGS[heading], *(share(found.scores[task]) for task in tasks)]
-        for heading, found in outcome.examined.items()
-    ]
+    rows = []
+    for heading, found in outcome.examined.items():
+        each = categories(found.marked.verdicts)
+        rows.append([HEADINGS[heading], *(share(*each[task]) for task in tasks)])
     held_out = [f"{results['held_out_pairs'][task]:.1%}" for task in tasks]
     rows.insert(1, ["of these, held-out pairs alone", *held_out])
     return table(["", *tasks], rows)
 
 
-def share(score: Score) -> str:
-    low, high = score.interval
-    return f"{score.fraction:.1%} ({low:.0%} to {high:.0%})"
+def share(mean: float, number: int) -> str:
+    low, high = wilson(mean / 100 * number, number)
+    return f"{mean:.1f}% ({low:.0%} to {high:.0%})"
 
 
 def curves(outcome: Outcome) -> Html:
@@ -107,19 +109,19 @@ def read_manifest(run: Path) -> Any:
 
 
 def pictures(outcome: Outcome) -> Html:
-    found = outcome.examined
+    shown, blind = outcome.examined["scores"], outcome.examined["blind"]
     seen: dict[str, int] = {}
     cards = []
-    for place, question in enumerate(outcome.materials.exam):
-        seen[question.task] = seen.get(question.task, 0) + 1
-        if seen[question.task] > CARDS // 4:
+    for verdict in shown.marked.verdicts:
+        question = verdict.question
+        seen[question.category] = seen.get(question.category, 0) + 1
+        if seen[question.category] > CARDS // 4:
             continue
-        answer, blind = found["scores"].answers[place], found["blind"].answers[place]
         asked = [
-            Asked(question.question, answer, question.answer, answer.lower() == question.answer.lower()),
-            Asked("the same with the picture hidden", blind),
+            Asked(question.prompt, shown.answers[question.id], question.truth, verdict.credit == 1),
+            Asked("the same with the picture hidden", blind.answers[question.id]),
         ]
-        cards.append(Shown([question.image], asked, question.task))
+        cards.append(Shown(shown_pictures(question), asked, question.category))
     return samples_grid(cards)
 
 

@@ -1,8 +1,8 @@
 """Questions of one's own: a file of pictures, questions and short answers, marked by exact match.
 
 `questions.jsonl`, a row a line: `image` (a path below the folder), `question`, `answer`, and if wanted `task` (for the
-breakdown) and `id`. The quickstart writes its examination in this form, as `exam.jsonl`. Letter case and closing
-punctuation aside, an answer has to be the answer.
+breakdown) and `id`; other fields stay with the question. The quickstart writes its examination in this form, as
+`exam.jsonl`. Letter case and closing punctuation aside, an answer has to be the answer.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ FILE = NeededFile("questions.jsonl", "your own questions", "as many as you like"
 EXAM = NeededFile(
     "exam.jsonl", "`llavakit quickstart`, which writes it into materials/", "0.2 MB", required=False
 )
+
+_FIELDS = ("image", "question", "answer", "task", "id")
 
 
 def read(folder: Path, variant: str) -> list[Question]:
@@ -44,7 +46,8 @@ def read(folder: Path, variant: str) -> list[Question]:
             raise LlavakitError(f"{where} needs a question and an answer that are texts and not empty.")
         picture = (InFile(folder / str(row["image"])),) if row.get("image") else ()
         task, name = str(row.get("task", "")), str(row.get("id", number))
-        questions.append(Question(name, picture, asked, str(truth), category=task))
+        more = {key: value for key, value in row.items() if key not in _FIELDS}
+        questions.append(Question(name, picture, asked, str(truth), category=task, meta=more))
     return with_unique_ids(questions, path)
 
 
