@@ -160,6 +160,18 @@ class Validation(_Part):
     every: Annotated[int, Field(ge=1)]  # optimizer steps
 
 
+class Evaluate(_Part):
+    """Benchmarks that the model is asked while it trains, as `llavakit eval` asks them; always at the stage's end."""
+
+    benchmarks: Annotated[
+        list[str], Field(min_length=1)
+    ]  # names, as `llavakit eval --benchmarks list` tells them
+    data: Annotated[str, Field(min_length=1)] = "data"  # folder of the benchmarks' files
+    every: Annotated[int, Field(ge=1)] | None = None  # optimizer steps; None: at the stage's end alone
+    limit: Annotated[int, Field(ge=1)] | None = None  # only the first questions of each
+    batch: Annotated[int, Field(ge=1)] = 32  # questions answered together
+
+
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -184,6 +196,7 @@ class Stage(_Part):
     gradient_clip: Annotated[float, Field(gt=0)] | None = 1.0  # global norm; null: no clipping
     adam_betas: Annotated[tuple[Beta, Beta], Field(strict=False)] = (0.9, 0.999)
     validation: Validation | None = None
+    evaluate: Evaluate | None = None
     save_every: Annotated[int, Field(ge=1)] | None = None  # optimizer steps
     seed: Annotated[int, Field(ge=0)] | None = None  # None: the recipe's
     max_skipped: Annotated[float, Field(ge=0, le=1)] = 0.5  # a larger share of unusable rows stops the run

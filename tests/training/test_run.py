@@ -130,6 +130,7 @@ def make_trainer(recipe: Recipe, folder: Path, log: MetricsLog, stage: int = 2) 
         steps_before=0,
         listener=lambda event: None,
         save=lambda step: None,
+        evaluate=lambda step: {},
         stopping=lambda: False,
     )
 

@@ -50,12 +50,13 @@ def train_command(
         from transformers.utils.logging import disable_progress_bar
 
         from llavakit import training
+        from llavakit.evaluation.during_training import Evaluation
 
         disable_progress_bar()
 
     with TrainingView(console) as view:
         try:
-            result = training.run(chosen, folder, view, resume)
+            result = training.run(chosen, folder, view, resume, evaluator=Evaluation())
         except training.Interrupted as stopped:
             view.close()
             print(f"Stopped: {stopped}.\nTo go on:\n\n    {shlex.join(words)}\n", file=sys.stderr)

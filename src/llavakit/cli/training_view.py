@@ -63,6 +63,10 @@ class TrainingView:
                 self._show_stage(event)
             case events.StepDone():
                 self._show_step(event)
+            case events.Evaluating():
+                if self._task is not None:
+                    words = f"asking {event.benchmark}: {event.done} of {event.total}"
+                    self._progress.update(self._task, words=words)
             case events.SampleDropped():
                 self._dropped += 1
                 if self._dropped <= NAMED:
@@ -105,6 +109,9 @@ class TrainingView:
             self._progress.update(self._task, completed=event.step, words=words)
         if event.validation_loss is not None:
             self._line(f"step {event.step}: validation loss {event.validation_loss:.4f}")
+        if event.scores:
+            scores = ", ".join(f"{name} {score:.2f}" for name, score in event.scores.items())
+            self._line(f"step {event.step}: {scores}")
         if not self.console.is_terminal:
             now = time.monotonic()
             if now - self._said >= QUIET_SECONDS or event.step == event.steps:

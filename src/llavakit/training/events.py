@@ -54,7 +54,8 @@ class StageStarted:
 class StepDone:
     """An optimizer step. `loss` is the mean over the step's supervised tokens, None when all its samples were dropped.
 
-    rates: learning rate by part. seconds: of this step. tokens_per_second and seconds_left: over the last steps.
+    scores: by benchmark, where the model was evaluated after this step; nan where a score is undefined. rates: learning
+    rate by part. seconds: of this step. tokens_per_second and seconds_left: over the last steps.
     """
 
     stage: str
@@ -62,6 +63,7 @@ class StepDone:
     steps: int
     loss: float | None
     validation_loss: float | None
+    scores: dict[str, float]
     rates: dict[str, float]
     gradient_norm: float | None
     tokens: int
@@ -69,6 +71,17 @@ class StepDone:
     seconds: float
     tokens_per_second: float
     seconds_left: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluating:
+    """`done` of `total` questions of a benchmark are answered by the model of this step."""
+
+    stage: str
+    step: int
+    benchmark: str
+    done: int
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +133,7 @@ Event = (
     | Indexing
     | StageStarted
     | StepDone
+    | Evaluating
     | SampleDropped
     | StateSaved
     | StageFinished

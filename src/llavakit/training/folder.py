@@ -55,6 +55,10 @@ class RunFolder:
         return self.path / "report.html"
 
     @property
+    def evaluations(self) -> Path:
+        return self.path / "evaluation"
+
+    @property
     def tensorboard(self) -> Path:
         return self.path / "tensorboard"
 

@@ -81,6 +81,8 @@ class Board:
         for name in ("loss", "validation_loss", "gradient_norm", "tokens_per_second"):
             if record.get(name) is not None:
                 self._writer.add_scalar(f"{stage}/{name}", record[name], step)
+        for benchmark, score in record.get("scores", {}).items():
+            self._writer.add_scalar(f"{stage}/score/{benchmark}", score, step)
         for part, rate in record["learning_rate"].items():
             self._writer.add_scalar(f"{stage}/learning_rate/{part}", rate, step)
 

@@ -70,6 +70,8 @@ def _glance(folder: RunFolder, records: Sequence[Record], stages: Sequence[dict[
         if own:
             tail = own[-max(1, len(own) // 20) :]
             values[f"loss, end of {stage['name']}"] = sum(r["loss"] for r in tail) / len(tail)
+        for name, score in next((r["scores"] for r in reversed(own) if r.get("scores")), {}).items():
+            values[f"{name} after {stage['name']}"] = round(score, 2)
         held = [r["validation_loss"] for r in own if "validation_loss" in r]
         if held:
             values[f"validation loss of {stage['name']}"] = held[-1]
@@ -86,12 +88,16 @@ def _curves(records: Sequence[Record]) -> Html:
     def points(name: str) -> list[tuple[float, float]]:
         return [(r["step"], r[name]) for r in records if r.get(name) is not None]
 
+    scored = [record for record in records if record.get("scores")]
+    names = list(dict.fromkeys(name for record in scored for name in record["scores"]))
+    scores = {name: [(r["step"], r["scores"][name]) for r in scored if name in r["scores"]] for name in names}
     losses = {"training": points("loss"), "validation": points("validation_loss")}
     parts = list(dict.fromkeys(part for record in records for part in record["learning_rate"]))
     rates = {part: [(r["step"], r["learning_rate"][part]) for r in records] for part in parts}
     return join(
         [
             line_chart(losses, "step", "loss per supervised token", smooth=0.9, title="Loss"),
+            line_chart(scores, "step", "score", title="Benchmarks") if scores else Html(""),
             line_chart(
                 {"norm": points("gradient_norm")}, "step", "gradient norm", log=True, title="Gradient"
             ),

@@ -7,6 +7,7 @@ files of this room. It does not print.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -22,7 +23,9 @@ from llavakit.errors import LlavakitError
 from llavakit.model.llava import Llava
 from llavakit.recipe import ModelRecipe, Recipe
 from llavakit.training.durable import whole_folder, write_json
+from llavakit.training.evaluator import Evaluator
 from llavakit.training.events import (
+    Evaluating,
     Indexing,
     Listener,
     Notice,
@@ -80,22 +83,27 @@ def run(
     resume: bool = False,
     *,
     indexes: Path | None = None,
+    evaluator: Evaluator | None = None,
 ) -> RunResult:
     """Trains every stage of `recipe` into the folder `run_dir`.
 
     resume: go on with the run that is there. The result is the same, bit for bit, as that of a run that was never
     stopped (on the same machine with the same number of threads). indexes: a folder where several runs on the same
-    data keep their indexes together; the run's own when None.
+    data keep their indexes together; the run's own when None. evaluator: who scores the model where a stage wants it
+    (`evaluation.during_training.Evaluation()`).
 
     Raises Interrupted after Ctrl-C or SIGTERM, NotFinite when a loss or gradient is not finite, LlavakitError for what
     is wrong with recipe, data or folder. Whatever is raised once training has begun, the run can be resumed.
     """
+    _check_evaluation(recipe, evaluator)
     folder = open_run(Path(run_dir), recipe, resume)
     if folder.finished:
         _tidy(folder)
         return _result(folder, already=True)
     with StopSignals() as stop:
-        course = _Course(recipe, folder, listener, indexes or folder.indexes, lambda: stop.requested)
+        course = _Course(
+            recipe, folder, listener, indexes or folder.indexes, evaluator, lambda: stop.requested
+        )
         try:
             course.run(resume)
         except LlavakitError as error:
@@ -105,6 +113,18 @@ def run(
                 write_report(folder)
             raise
     return _result(folder)
+
+
+def _check_evaluation(recipe: Recipe, evaluator: Evaluator | None) -> None:
+    for stage in recipe.stages:
+        if stage.evaluate is None:
+            continue
+        if evaluator is None:
+            raise LlavakitError(
+                f"stage {stage.name} is to be evaluated and nobody does it; give training.run an evaluator, or leave "
+                "evaluate out"
+            )
+        evaluator.check(stage.evaluate)
 
 
 def _result(folder: RunFolder, already: bool = False) -> RunResult:
@@ -121,7 +141,7 @@ def _tidy(folder: RunFolder) -> None:
 
 def _withdraw(folder: RunFolder) -> None:
     """Takes back the folder of a run that could not begin, so that the mended recipe can use its name."""
-    for path in (folder.states, folder.checkpoints, folder.indexes, folder.tensorboard):
+    for path in (folder.states, folder.checkpoints, folder.indexes, folder.evaluations, folder.tensorboard):
         shutil.rmtree(path, ignore_errors=True)
     for path in (folder.recipe, folder.metrics, folder.path / "manifest.json"):
         path.unlink(missing_ok=True)
@@ -144,12 +164,17 @@ def make_model(recipe: ModelRecipe, seed: int) -> Llava:
     )
 
 
+class _Stopped(Exception):
+    """The run is to stop while its model is evaluated."""
+
+
 @dataclass(slots=True)
 class _Course:
     recipe: Recipe
     folder: RunFolder
     listener: Listener
     indexes: Path
+    evaluator: Evaluator | None
     stopping: Callable[[], bool]
 
     def run(self, resume: bool) -> None:
@@ -237,6 +262,9 @@ class _Course:
             )
             self.listener(StateSaved(stage.name, step, state.folder))
 
+        def evaluate(step: int) -> dict[str, float]:
+            return self._evaluate(model, number, step)
+
         trainer = Trainer(
             model=model,
             learner=learner,
@@ -248,6 +276,7 @@ class _Course:
             steps_before=sum(one["steps"] for one in self.manifest_stages[: number - 1]),
             listener=self.listener,
             save=save,
+            evaluate=evaluate,
             stopping=self.stopping,
         )
         try:
@@ -267,6 +296,28 @@ class _Course:
         self.listener(StageFinished(number, stage.name, checkpoint))
         if self.stopping() and number < len(self.recipe.stages):
             raise Interrupted(folder.path, stage.name, reached, prepared.plan.steps)
+
+    def _evaluate(self, model: Llava, number: int, step: int) -> dict[str, float]:
+        """The scores of the model as it stands; none when the run is to stop meanwhile, which is told."""
+        stage = self.recipe.stages[number - 1]
+        assert self.evaluator is not None and stage.evaluate is not None, "checked before the run began"
+        out = self.folder.evaluations / f"{number}-{stage.name}" / f"step-{step:06d}"
+
+        def tell(benchmark: str, done: int, total: int) -> None:
+            if self.stopping():
+                raise _Stopped
+            self.listener(Evaluating(stage.name, step, benchmark, done, total))
+
+        who = f"{self.folder.path}, stage {stage.name} after step {step}"
+        try:
+            scores = self.evaluator.score(model, stage.evaluate, who, out, tell)
+        except _Stopped:
+            self._notice(f"the evaluation after step {step} was left, since the run is to stop")
+            return {}
+        for name, score in scores.items():
+            if not math.isfinite(score):
+                self._notice(f"step {step}: {name} has no score; see {out / 'report.html'}")
+        return scores
 
     def _save_model(self, model: Llava, number: int) -> Path:
         """The checkpoint of a stage: the model, its adapters merged, and beside it the adapters alone."""

@@ -11,7 +11,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,7 +74,8 @@ class Sums:
 
 @dataclass(slots=True)
 class Trainer:
-    """Trains one stage. `due` says whether to save after a step; `save` does it; `stopping` asks for the end."""
+    """Trains one stage. `save` keeps the state after a step; `evaluate` gives the model's scores after a step, none
+    when it was stopped; `stopping` asks for the end."""
 
     model: Llava
     learner: Learner
@@ -86,6 +87,7 @@ class Trainer:
     steps_before: int
     listener: Listener
     save: Callable[[int], None]
+    evaluate: Callable[[int], dict[str, float]]
     stopping: Callable[[], bool]
 
     def run(self, done: int) -> int:
@@ -141,6 +143,11 @@ class Trainer:
         held, last = self.prepared.validation, step == plan.steps
         if held is not None and stage.validation is not None and (last or step % stage.validation.every == 0):
             validated = self.validate(held)
+        scores = {}
+        asked = stage.evaluate
+        if asked is not None and (last or (asked.every is not None and step % asked.every == 0)):
+            with torch.no_grad(), self._at_rest(), self.precision.context():
+                scores = self.evaluate(step)
         recent.append((sums.tokens, seconds))
         spent = sum(s for _, s in recent)
         done = StepDone(
@@ -149,6 +156,7 @@ class Trainer:
             steps=plan.steps,
             loss=loss,
             validation_loss=validated,
+            scores=scores,
             rates=rates,
             gradient_norm=norm,
             tokens=sums.tokens,
@@ -174,23 +182,31 @@ class Trainer:
             sums.supervised += out.supervised
         return sums
 
+    @contextmanager
+    def _at_rest(self) -> Iterator[None]:
+        """The model as it is used, not trained; afterwards every part is as it was."""
+        modes = {name: part.training for name, part in self.model.parts().items()}
+        self.model.eval()
+        try:
+            yield
+        finally:
+            for name, part in self.model.parts().items():
+                part.train(modes[name])
+
     @torch.no_grad()
     def validate(self, held: PackDataset) -> float:
         """The mean loss over all supervised tokens of the held-out conversations."""
-        modes = {name: part.training for name, part in self.model.parts().items()}
-        self.model.eval()
         sums = Sums()
-        for loaded in load_packs(held, range(len(held)), self.workers):
-            sums.add(loaded)
-            for dropped in loaded.dropped:
-                self.listener(Notice(f"validation without {dropped.sample}: {dropped.reason}"))
-            if loaded.pack is not None:
-                with self.precision.context():
-                    out = self.model(loaded.pack)
-                sums.losses.append(out.loss_sum)
-                sums.supervised += out.supervised
-        for name, part in self.model.parts().items():
-            part.train(modes[name])
+        with self._at_rest():
+            for loaded in load_packs(held, range(len(held)), self.workers):
+                sums.add(loaded)
+                for dropped in loaded.dropped:
+                    self.listener(Notice(f"validation without {dropped.sample}: {dropped.reason}"))
+                if loaded.pack is not None:
+                    with self.precision.context():
+                        out = self.model(loaded.pack)
+                    sums.losses.append(out.loss_sum)
+                    sums.supervised += out.supervised
         if not sums.supervised:
             raise LlavakitError(
                 "validation: not one held-out picture could be decoded; check the validation data"
@@ -216,6 +232,8 @@ class Trainer:
         }
         if done.validation_loss is not None and math.isfinite(done.validation_loss):
             record["validation_loss"] = done.validation_loss
+        if scores := {name: score for name, score in done.scores.items() if math.isfinite(score)}:
+            record["scores"] = scores
         if dropped:
             record["dropped"] = [{"sample": one.sample, "reason": one.reason} for one in dropped]
         self.log.append(record)
