@@ -238,7 +238,9 @@ def _finish(scored: list[Scored], answered_by: dict[str, Any], out: Path | None)
         for one in scored:
             submission = write_submission(out, one)
             if submission is not None:
-                print(f"for the server of {one.benchmark.name}: {submission}")
+                path, cut = submission
+                told = f" ({cut:,} answers are longer than a cell can be and are cut in it)" if cut else ""
+                print(f"for the server of {one.benchmark.name}: {path}{told}")
         print(f"report: {write_report(out, answered_by, scored)}")
         print(f"results: {write_results(out, answered_by, scored)}")
 

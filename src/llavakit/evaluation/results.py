@@ -20,6 +20,7 @@ from llavakit.evaluation.benchmark import Benchmark, Question, Variant, Verdict
 from llavakit.evaluation.marking import Marked, categories
 from llavakit.evaluation.provenance import machine, questions_hash, rules_hash, versions
 from llavakit.evaluation.saved import OWN_ID
+from llavakit.evaluation.spreadsheet import CELL
 from llavakit.evaluation.writing import write_whole
 
 FORM = "llavakit evaluation 1"
@@ -124,16 +125,19 @@ def write_results(folder: Path, answered_by: Mapping[str, Any], scored: Sequence
     return path
 
 
-def write_submission(folder: Path, one: Scored) -> Path | None:
+def write_submission(folder: Path, one: Scored) -> tuple[Path, int] | None:
     """Writes the file that a benchmark's server takes; None where there is no server or only a part was answered.
 
-    Its name ends as its content is: a spreadsheet, one JSON value, or lines of JSON.
+    Its name ends as its content is: a spreadsheet, one JSON value, or lines of JSON. Beside it stands how many answers
+    were longer than a spreadsheet's cell can be and are cut in it.
     """
     if one.benchmark.submission is None or len(one.questions) < one.total:
         return None
     path = folder / f"{one.benchmark.name}-submission"
     one.benchmark.submission(one.questions, one.answers, path)
-    return path.rename(path.with_name(path.name + _ending(path.read_bytes())))
+    ending = _ending(path.read_bytes())
+    cut = sum(len(answer) > CELL for answer in one.answers.values()) if ending == ".xlsx" else 0
+    return path.rename(path.with_name(path.name + ending)), cut
 
 
 def _ending(content: bytes) -> str:

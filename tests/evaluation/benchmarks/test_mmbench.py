@@ -18,7 +18,7 @@ from llavakit.errors import LlavakitError
 from llavakit.evaluation.benchmarks import load
 from llavakit.evaluation.marking import mark_answers
 from llavakit.evaluation.pictures import picture_bytes
-from llavakit.evaluation.results import Scored, finite, verdicts_of
+from llavakit.evaluation.results import Scored, finite, verdicts_of, write_submission
 
 EN, CN = load("mmbench"), load("mmbench_cn")
 PICTURE = base64.b64encode(b"\xff\xd8" + b"jpeg" * 20).decode()
@@ -74,6 +74,15 @@ def test_the_circular_score_has_an_interval_and_is_the_same_of_saved_marks(tmp_p
     one = Scored(EN, EN.variants[0], questions, ANSWERS, marked, {}, {}, 6)
     saved = [json.loads(json.dumps(finite(row))) for row in one.rows()]
     assert EN.summarise(verdicts_of(saved)) == marked.figures
+
+
+def test_answers_that_a_cell_cannot_hold_are_counted(tmp_path: Path) -> None:
+    write(tmp_path)
+    questions = EN.read(tmp_path, "v1.5")
+    answers = ANSWERS | {"5": "x" * 100_000}
+    marked = mark_answers(EN, questions, answers)
+    written = write_submission(tmp_path, Scored(EN, EN.variants[0], questions, answers, marked, {}, {}, 6))
+    assert written == (tmp_path / "mmbench-submission.xlsx", 1)
 
 
 def test_a_question_is_asked_as_llava_does_up_to_the_first_missing_option(tmp_path: Path) -> None:
