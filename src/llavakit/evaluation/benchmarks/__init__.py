@@ -20,6 +20,8 @@ _WHERE = {
     "gqa": "gqa",
     "llava_bench_coco": "llava_bench",
     "llava_bench_wild": "llava_bench",
+    "mathvista": "mathvista",
+    "mathvista_test": "mathvista",
     "mm_vet": "mm_vet",
     "mmbench": "mmbench",
     "mmbench_cn": "mmbench",

@@ -123,7 +123,7 @@ def _question(row: ParquetRow, subject: str, split: str, variant: str, turn: int
 def _options(cell: Any, name: str, where: Path) -> tuple[str, ...]:
     """Options from a list, or from the text of one as the official files have it."""
     value = _literal(cell)
-    if not isinstance(value, list) or len(value) < 2:
+    if not isinstance(value, list) or not value:
         raise LlavakitError(f"{where}, question {name}: {cell!r:.80} is no list of options")
     return tuple(str(option) for option in value)
 
