@@ -74,7 +74,7 @@ def test_scores_are_the_checkpoint_s_and_training_is_as_without(
     assert again is not None
     answers = {row["llavakit_question"]: row["text"] for row in read_marked(out, "own")}
     assert answers == again.answers and records[-1]["scores"] == {"own": again.marked.score}
-    assert "Benchmarks" in scored.report.read_text()
+    assert "Benchmark own" in scored.report.read_text()
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ def _beside(one: Scored, who: str) -> Html:
 
 
 def _figures(one: Scored) -> Html:
-    rows = [[name, _number(value), "official"] for name, value in one.marked.figures.items()]
+    rows = [[name, _number(value), "this protocol"] for name, value in one.marked.figures.items()]
     rows += [[name, _number(value), "for comparison"] for name, value in one.marked.others.items()]
     return details("All figures", table(["figure", _head("value"), "rule"], rows), opened=len(rows) <= 8)
 

@@ -97,7 +97,7 @@ def _curves(records: Sequence[Record]) -> Html:
     return join(
         [
             line_chart(losses, "step", "loss per supervised token", smooth=0.9, title="Loss"),
-            line_chart(scores, "step", "score", title="Benchmarks") if scores else Html(""),
+            *(line_chart({name: scores[name]}, "step", "score", title=f"Benchmark {name}") for name in names),
             line_chart(
                 {"norm": points("gradient_norm")}, "step", "gradient norm", log=True, title="Gradient"
             ),
