@@ -165,6 +165,7 @@ def test_docvqa_scores_val_and_writes_test(tmp_path: Path) -> None:
     docvqa, test = load("docvqa"), load("docvqa_test")
     question = docvqa.read(tmp_path, "v1.6")[0]
     assert docvqa.summarise([docvqa.mark(question, "0.29")])["ANLS"] == pytest.approx(75)
+    assert docvqa.mark(question, "0.29 \n").credit == pytest.approx(1 - 1 / 6)  # blanks count as length
     write(tmp_path / "test_v1.0.json", {"data": [{k: v for k, v in row.items() if k != "answers"}]})
     questions = test.read(tmp_path, "v1.6")
     assert math.isnan(test.summarise([test.mark(questions[0], "x")])["ANLS"]) and test.submission is not None

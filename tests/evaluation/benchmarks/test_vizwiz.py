@@ -84,7 +84,12 @@ def test_the_copies_ask_the_same_under_the_same_ids(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert questions[0].prompt.startswith("What is this?\nWhen the")
     assert picture_bytes(questions[1].pictures[0]) == b"VizWiz_val_00000000"
-    copy(tmp_path / "data" / "test-00000-of-00001-b.parquet", **asked)
+    copy(tmp_path / "data" / "test-00000-of-00002-b.parquet", **asked)
+    with pytest.raises(LlavakitError, match="1 of the 2 parts"):
+        load("vizwiz").read(tmp_path, "v1.5")
+    (tmp_path / "data" / "test-00000-of-00002-b.parquet").rename(
+        tmp_path / "data" / "test-00000-of-00001-b.parquet"
+    )
     test = load("vizwiz")
     questions = test.read(tmp_path, "v1.5")
     assert [q.truth for q in questions] == [None, None]
