@@ -45,6 +45,7 @@ ANSWERS = {"0": "yes", "1": "no", "2": "yes", "3": "a\u2028b"}
         "\ufeff" + "\r\n".join(json.dumps({"id": n, "prediction": t}) for n, t in ANSWERS.items()),
         json.dumps([{"questionId": n, "answer": t} for n, t in ANSWERS.items()], indent=1),
         json.dumps(ANSWERS, ensure_ascii=False),
+        json.dumps({n: {"answer": "truth", "response": t} for n, t in ANSWERS.items()}, indent=2),
         json.dumps(
             {
                 "acc": 50,
@@ -53,7 +54,14 @@ ANSWERS = {"0": "yes", "1": "no", "2": "yes", "3": "a\u2028b"}
             }
         ),
     ],
-    ids=["lines", "lines with a mark of order and returns", "list", "object", "output.json"],
+    ids=[
+        "lines",
+        "lines with a mark of order and returns",
+        "list",
+        "object",
+        "object of rows",
+        "output.json",
+    ],
 )
 def test_every_form_gives_the_same_answers_in_whatever_order(tmp_path: Path, text: str) -> None:
     joined = join(TOY, QUESTIONS, read_rows(file(tmp_path, text)))
@@ -64,6 +72,15 @@ def test_every_form_gives_the_same_answers_in_whatever_order(tmp_path: Path, tex
 def test_a_prediction_goes_before_the_question_and_the_truth_that_stand_beside_it(tmp_path: Path) -> None:
     rows = [{"id": n, "text": "question", "answer": "truth", "prediction": t} for n, t in ANSWERS.items()]
     assert join(TOY, QUESTIONS, rows).answers == ANSWERS
+
+
+def test_where_a_prediction_is_null_the_response_is_taken_and_never_the_truth() -> None:
+    rows = [{"id": n, "answer": "truth", "prediction": None, "response": t} for n, t in ANSWERS.items()]
+    joined = join(TOY, QUESTIONS, rows)
+    assert joined.answers == ANSWERS
+    assert joined.counts == {"answers whose prediction is null, their response taken": 4}
+    with pytest.raises(LlavakitError, match="prediction is None, expected text"):
+        join(TOY, QUESTIONS, [{"id": 0, "answer": "truth", "prediction": None}])
 
 
 def test_one_line_is_one_row_and_not_an_object_of_answers(tmp_path: Path) -> None:

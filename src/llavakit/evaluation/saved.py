@@ -1,8 +1,8 @@
 """Answers that were saved by llavakit, LLaVA or another tool, joined to the questions they are for.
 
-Read are: lines of JSON or a JSON list of rows, a JSON object from id to answer, and LLaVA's `output.json` of ScienceQA
-(rows under `correct` and `incorrect`). The order is of no account. Nothing is joined by guess: what is missing,
-doubled, foreign or odd is counted, and what would make a score wrong is refused.
+Read are: lines of JSON or a JSON list of rows, a JSON object from id to answer or to a row, and LLaVA's `output.json`
+of ScienceQA (rows under `correct` and `incorrect`). The order is of no account. Nothing is joined by guess: what is
+missing, doubled, foreign or odd is counted, and what would make a score wrong is refused.
 
 Knows files and ids. Does not mark.
 """
@@ -70,7 +70,12 @@ def read_rows(path: Path) -> list[Row]:
     elif any(name in document for name in ID_FIELDS) and any(name in document for name in TEXT_FIELDS):
         rows = [document]
     else:
-        rows = [{"question_id": name, "text": answer} for name, answer in document.items()]
+        rows = [
+            {**answer, "question_id": name}
+            if isinstance(answer, dict)
+            else {"question_id": name, "text": answer}
+            for name, answer in document.items()
+        ]
     for place, row in enumerate(rows):
         if not isinstance(row, dict):
             raise LlavakitError(
@@ -135,6 +140,7 @@ def join(
         ids, counts["answers joined by their question's place in the file"] = placed, len(placed)
     for place, row in enumerate(rows):
         name, text = ids[place], _text(row, place)
+        counts["answers whose prediction is null, their response taken"] += _is_unpredicted(row)
         if name not in known:
             counts["answers to no question"] += 1
             unknown[name] = None
@@ -167,7 +173,7 @@ def join(
         raise LlavakitError(f"{benchmark.name}: none of its {len(questions)} questions can be scored")
     kept = {question.id: answers[question.id] for question in scored}
     counts.update(oddities(kept.values()))
-    return Joined(tuple(scored), kept, dict(counts), tuple(missing), tuple(unknown))
+    return Joined(tuple(scored), kept, dict(+counts), tuple(missing), tuple(unknown))
 
 
 def _id(benchmark: Benchmark, row: Row, place: int) -> str:
@@ -186,8 +192,13 @@ def _id(benchmark: Benchmark, row: Row, place: int) -> str:
     )
 
 
+def _is_unpredicted(row: Row) -> bool:
+    """Whether a tool that makes predictions of responses, as MathVista's does, made none of this one."""
+    return row.get("prediction", "") is None and isinstance(row.get("response"), str)
+
+
 def _text(row: Row, place: int) -> str:
-    for name in TEXT_FIELDS:
+    for name in TEXT_FIELDS[_is_unpredicted(row) :]:
         if name in row:
             value = row[name]
             if isinstance(value, str):

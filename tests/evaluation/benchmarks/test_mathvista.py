@@ -234,6 +234,36 @@ def test_awkward_saved_answers_are_counted_or_refused(
     assert score_file("mathvista", path, data, partial=True).marked.score == 50
 
 
+def test_the_authors_files_of_results_give_their_marks_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    data, path = write(tmp_path / "mathvista"), tmp_path / "output.json"
+    # what the authors' tool made of each response, with their judge's help
+    made = {
+        "1": ("quarter", True),
+        "2": (None, False),
+        "3": ("1.2", True),
+        "4": ("[1, 2]", True),
+        "5": ("yes", False),
+    }
+    results = {
+        one["pid"]: {
+            **one,
+            "response": "It says 14 and (B).",
+            "prediction": made[one["pid"]][0],
+            "true_false": made[one["pid"]][1],
+        }
+        for one in ROWS
+    }
+    path.write_text(json.dumps(results, indent=2))
+    scored = score_file("mathvista", path, data)
+    assert {v.question.id: bool(v.credit) for v in scored.marked.verdicts} == {
+        name: right for name, (_, right) in made.items()
+    }
+    assert scored.counts == {"answers whose prediction is null, their response taken": 1}
+
+
 def test_what_is_missing_or_unusable_is_told(tmp_path: Path) -> None:
     with pytest.raises(LlavakitError, match=r"data/testmini.json \(0.9 MB\).*; or data/testmini-\*.parquet"):
         MINI.read(tmp_path, "format")

@@ -184,12 +184,13 @@ def summarise(verdicts: Sequence[Verdict]) -> Figures:
         kind = "with options" if question.meta["options"] else "open"
         for name in ("accuracy", kind, SUBJECTS[question.category], question.category):
             parts.setdefault(name, []).append(credit)
-    names = ("accuracy", "with options", "open", *DISCIPLINES, *sorted(SUBJECTS))
-    figures = {name: _percent(parts[name]) for name in names if name in parts}
-    return figures | {
+    figures = {
+        "accuracy": _percent(parts["accuracy"]),
         "unread answers wrong": _percent(unlucky),
         "unread answers at their chance": _percent(even),
     }
+    names = ("with options", "open", *DISCIPLINES, *sorted(SUBJECTS))
+    return figures | {name: _percent(parts[name]) for name in names if name in parts}
 
 
 def _percent(credits: Sequence[float]) -> float:
