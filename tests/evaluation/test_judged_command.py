@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
+from PIL import Image
 
 from llavakit.cli.main import main
 from llavakit.evaluation.results import read_marked, read_results
@@ -50,16 +51,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     lines(answers, [{"question_id": n, "text": f"A cat, number {n}."} for n in reversed(range(COUNT))])
 
     def one(url: str, out: Path, *more: str) -> tuple[int, str, str]:
-        given = [
-            "--answers",
-            str(answers),
-            "--data",
-            str(tmp_path / "data"),
-            "--out",
-            str(out),
-            "--judge",
-            url,
-        ]
+        answered = [] if "--model" in more else ["--answers", str(answers)]
+        given = ["--data", str(tmp_path / "data"), "--out", str(out), "--judge", url, *answered]
         with pytest.raises(SystemExit) as end:
             main(["eval", "--benchmarks", "llava_bench_coco", *given, *more])
         shown = capsys.readouterr()
@@ -225,3 +218,31 @@ def test_what_is_wrong_with_a_judge_is_one_sentence(
 ) -> None:
     code, _, said = run(judge, tmp_path / "out", *more)
     assert code == 2 and told in said and said.count("\n") == 1
+
+
+def test_a_model_is_asked_and_then_judged_in_one_command(
+    run: Run, tmp_path: Path, model_folder: Path
+) -> None:
+    pictures = tmp_path / "data" / "llava_bench_coco" / "val2014"
+    pictures.mkdir()
+    Image.new("RGB", (32, 32), "red").save(pictures / "COCO_val2014_1.jpg")
+    given, out = ("--model", str(model_folder), "--max-new-tokens", "4"), tmp_path / "out"
+    short = ("--judge-timeout", "0.2", "--judge-attempts", "1")
+    with FakeServer(FakeSettings(faults={"silence": 1.0})) as fake:
+        code, shown, said = run(fake.url, out, *given, *short)
+    assert code == 2 and f"no word on {COUNT} of {COUNT} answers" in said
+    with FakeServer() as fake:
+        code, shown, _ = run(fake.url, out, *given)
+        assert (code, fake.stats()["paid"]) == (0, COUNT)
+    assert f"{COUNT} of {COUNT} questions" in shown and f"({COUNT} now)" in shown
+    result = read_results(out)["benchmarks"]["llava_bench_coco"]
+    assert result["asking"]["max_new_tokens"] == 4 and result["judge"]["judged"] == COUNT
+
+
+def test_a_model_on_this_machine_can_judge(run: Run, tmp_path: Path, model_folder: Path) -> None:
+    spec, out = f"local:{model_folder}", tmp_path / "out"
+    code, shown, _ = run(spec, out)
+    assert code == 0 and f"{COUNT} marked: the judge gave no two marks" in shown, "an untrained model rambles"
+    result = read_results(out)["benchmarks"]["llava_bench_coco"]
+    assert result["score"] is None and result["judge"]["asked_as"] == [spec]
+    assert all(isinstance(row["judged"][0], str) for row in read_marked(out, "llava_bench_coco"))

@@ -127,7 +127,7 @@ def hear(
                         heard.counts["replies of the judge that could not be read, asked for again"] += 1
                         further.append(_Open(one.run, one.name, one.first, request, one.asked + 1))
                         continue
-                if silent_on:
+                if silent_on and again is None:
                     heard.counts[DECLINED] += 1
                 else:
                     heard.replies[one.run][one.name] = reply.text

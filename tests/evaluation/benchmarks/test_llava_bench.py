@@ -11,7 +11,7 @@ import pytest
 
 from llavakit.errors import LlavakitError
 from llavakit.evaluation.benchmarks import load
-from llavakit.evaluation.benchmarks.llava_bench import marks
+from llavakit.evaluation.benchmarks.llava_bench import marks, marks_of_llava
 
 COCO, WILD = load("llava_bench_coco"), load("llava_bench_wild")
 
@@ -62,6 +62,16 @@ def test_two_numbers_are_read_from_the_first_line(reply: str, found: tuple[float
     assert marks(reply) == found
 
 
+@pytest.mark.parametrize(
+    ("reply", "found"),
+    [("8 7\nwell", (8, 7)), ("8,7", (8, 7)), ("8, 7", (-1, -1)), ("8 7 ", (-1, -1)), ("8/10 7", (-1, -1)), ("", (-1, -1))],
+)  # fmt: skip
+def test_llavas_script_reads_less_and_takes_the_rest_for_minus_one(
+    reply: str, found: tuple[float, float]
+) -> None:
+    assert marks_of_llava(reply) == found
+
+
 def test_the_score_is_a_ratio_of_means_and_unread_replies_are_left_out_and_told(tmp_path: Path) -> None:
     coco(tmp_path)
     assert COCO.mark_judged is not None
@@ -74,6 +84,9 @@ def test_the_score_is_a_ratio_of_means_and_unread_replies_are_left_out_and_told(
         figures["overall"] == pytest.approx(100 * 9 / 18)
         and figures["conv"] == 75
         and figures["detail"] == 30
+    )
+    assert figures["LLaVA's script: unread replies as -1 -1"] == pytest.approx(
+        100 * (6 + 3 - 1) / (8 + 10 - 1)
     )
     assert math.isnan(figures["complex"]) and verdicts[2].note == "the judge gave no two marks"
     assert math.isnan(COCO.summarise([COCO.mark(q, "a") for q in COCO.read(tmp_path, "v1.5")])["overall"])

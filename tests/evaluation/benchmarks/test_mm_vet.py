@@ -12,13 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from llavakit.cli.main import main
 from llavakit.errors import LlavakitError
 from llavakit.evaluation.benchmarks import load
 from llavakit.evaluation.benchmarks.mm_vet import OWN_EXAMPLES, ask_judge, ask_judge_again, mark_judged
 from llavakit.evaluation.judge import Judge
 from llavakit.evaluation.pictures import InFile, picture_bytes
+from llavakit.evaluation.results import read_results
 from llavakit.evaluation.scoring_saved import score_file
 from llavakit.synthesis.asking import Limits
+from llavakit.synthesis.endpoint.fake import FakeServer, FakeSettings
 from llavakit.synthesis.teacher import Teacher, TeacherReply, TeacherRequest, Usage
 
 MM_VET = load("mm_vet")
@@ -174,7 +177,7 @@ def test_saved_answers_are_joined_by_both_kinds_of_ids_and_judged(data: Path, tm
 
 
 def test_a_judge_that_never_gives_a_number_is_counted_and_scores_nothing(data: Path, tmp_path: Path) -> None:
-    says = Says(lambda content: "?" if "fern" in content else "0.5")
+    says = Says(lambda content: "0.5" if "fern" not in content else " " if "(digit)" in content else "?")
     answers = save(tmp_path, dict.fromkeys(ROWS, "a fern in words") | {"v1_0": "x", "v1_2": "y", "v1_3": "z"})
     scored = score_file("mm_vet", answers, data.parent, judge=judge(says), folder=tmp_path / "out")
     assert len(says.asked) == 3 + 5
@@ -246,3 +249,22 @@ def test_the_servers_file_has_every_answer_by_its_id(data: Path, tmp_path: Path)
     assert MM_VET.submission is not None
     MM_VET.submission(questions, dict.fromkeys(ROWS, "a"), tmp_path / "s")
     assert json.loads((tmp_path / "s").read_text()) == dict.fromkeys(ROWS, "a")
+
+
+def test_a_server_that_rambles_is_asked_again_by_the_command(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved, out = save(tmp_path, dict.fromkeys(ROWS, "a fern")), tmp_path / "out"
+    with (
+        FakeServer(FakeSettings(seed=1, faults={"malformed": 0.5})) as fake,
+        pytest.raises(SystemExit) as end,
+    ):
+        main(["eval", "--answers", str(saved), "--benchmarks", "mm_vet", "--data", str(data.parent), "--judge", fake.url, "--out", str(out)])  # fmt: skip
+    assert end.value.code == 0
+    again = fake.stats()["paid"] - len(ROWS)
+    assert again > 0
+    assert f"{again} replies of the judge that could not be read, asked for again" in capsys.readouterr().out
+    result = read_results(out)["benchmarks"]["mm_vet"]
+    assert 0 <= result["score"] <= 100 and result["judge"]["calls"] == again + len(ROWS)
+    assert result["hashes"]["data"].keys() == {"mm-vet.json", "mm-vet_evaluator.py"}
+    assert json.loads((out / "mm_vet-submission.json").read_text()) == dict.fromkeys(ROWS, "a fern")

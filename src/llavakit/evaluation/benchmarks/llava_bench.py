@@ -2,8 +2,8 @@
 
 The judge is told of the picture in words, never shown it, and gives two numbers, the reference's first. The score is a
 ratio of means, in percent: the model's marks over the reference's. The words of its task are LLaVA's, read from its
-`rule.json`. A reply without two numbers in its first line is left out and counted; LLaVA's own summary takes it for two
-times -1, which `others` cannot tell after the fact, so the count stands beside the score.
+`rule.json`. A reply without two numbers in its first line is left out and counted. LLaVA's own summary takes it for two
+times -1, and one with two spaces or more between the numbers too; its figure stands beside the score.
 
 Judges drift: numbers are comparable under the same judge alone. Published ones were judged by gpt-4-0314.
 """
@@ -125,6 +125,15 @@ def marks(reply: str) -> tuple[float, float] | None:
     return (first, second) if math.isfinite(first) and math.isfinite(second) else None
 
 
+def marks_of_llava(reply: str) -> tuple[float, float]:
+    """The same as LLaVA's script reads it: nothing but one space or comma between; -1 and -1 for any other line."""
+    words = reply.partition("\n")[0].replace(",", " ").split(" ")
+    try:
+        return (float(words[0]), float(words[1])) if len(words) == 2 else (-1.0, -1.0)
+    except ValueError:
+        return -1.0, -1.0
+
+
 def mark(question: Question, answer: str) -> Verdict:
     """No mark: a judge has to be asked."""
     return Verdict(question, None, math.nan, "not judged")
@@ -132,29 +141,36 @@ def mark(question: Question, answer: str) -> Verdict:
 
 def mark_judged(question: Question, answer: str, reply: str) -> Verdict:
     """The judge's mark of the answer, out of ten."""
-    found = marks(reply)
+    strict, found = list(marks_of_llava(reply)), marks(reply)
     if found is None:
-        return Verdict(question, None, math.nan, "the judge gave no two marks", {"reply": reply[:500]})
+        unread = {"reply": reply[:500], "llava": strict}
+        return Verdict(question, None, math.nan, "the judge gave no two marks", unread)
     reference, mine = found
-    return Verdict(
-        question, f"{reference:g} {mine:g}", mine / 10, facts={"reference": reference, "mine": mine}
-    )
+    facts = {"reference": reference, "mine": mine, "llava": strict}
+    return Verdict(question, f"{reference:g} {mine:g}", mine / 10, facts=facts)
 
 
 def summarise(verdicts: Sequence[Verdict]) -> Figures:
-    """The ratio of means over all questions and of each kind, in percent, of the replies that could be read."""
+    """The ratio of means over all questions and of each kind, in percent, of the replies that could be read.
+
+    Beside it the same of all replies as LLaVA's summary reads them.
+    """
     figures = {"overall": _ratio(verdicts)}
     for kind in _KINDS:
         those = [v for v in verdicts if v.question.category == kind]
         if those:
             figures[kind] = _ratio(those)
-    return figures
+    strict = [v.facts["llava"] for v in verdicts if "llava" in v.facts]
+    return figures | {"LLaVA's script: unread replies as -1 -1": _share(strict)}
 
 
 def _ratio(verdicts: Sequence[Verdict]) -> float:
-    read = [v.facts for v in verdicts if "mine" in v.facts]
-    reference = sum(facts["reference"] for facts in read)
-    return 100 * sum(facts["mine"] for facts in read) / reference if reference else math.nan
+    return _share([(v.facts["reference"], v.facts["mine"]) for v in verdicts if "mine" in v.facts])
+
+
+def _share(pairs: Sequence[Sequence[float]]) -> float:
+    reference = sum(pair[0] for pair in pairs)
+    return 100 * sum(pair[1] for pair in pairs) / reference if reference else math.nan
 
 
 _PUBLISHED = (

@@ -67,7 +67,7 @@ def _plain(scene: Scene, system: str, asked: str, rng: random.Random) -> str:
         return (
             f"{rng.randint(6, 10)} {rng.randint(4, 10)}\nBoth keep to what was asked; they differ in detail."
         )
-    if asked.rstrip().endswith("|"):
+    if asked.rstrip().endswith(("|", "(digit):")):
         return f"{rng.randint(0, 10) / 10:.1f}"
     if options := _OPTION.findall(asked):
         return rng.choice(options)
