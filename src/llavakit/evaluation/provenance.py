@@ -21,6 +21,7 @@ from llavakit import __version__
 from llavakit.evaluation.benchmark import Benchmark, Question
 from llavakit.evaluation.reading import found
 from llavakit.evaluation.writing import write_whole
+from llavakit.synthesis.quality import names, text, things
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pillow", "pyarrow")
 
@@ -39,9 +40,10 @@ def questions_hash(questions: Sequence[Question]) -> str:
 
 
 def rules_hash(benchmark: Benchmark) -> str:
-    """Over the source of the benchmark's file and of all shared rules."""
+    """Over the source of the benchmark's file and of all shared rules, the words for COCO's objects among them."""
     file = inspect.getsourcefile(inspect.unwrap(benchmark.summarise))
     rules = sorted((Path(__file__).parent / "scoring").glob("*.py"))
+    rules += [Path(inspect.getfile(module)) for module in (names, things, text)]
     sources = [Path(file)] if file is not None and Path(file).is_file() else []
     return _sha(b"\0".join(path.read_bytes() for path in [*sources, *rules]))
 

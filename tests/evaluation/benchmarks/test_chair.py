@@ -13,6 +13,7 @@ import pytest
 from llavakit.errors import LlavakitError
 from llavakit.evaluation.benchmarks import load
 from llavakit.evaluation.benchmarks.chair import answer_id
+from llavakit.evaluation.provenance import rules_hash
 from llavakit.evaluation.scoring.chair import objects_named, objects_there
 from llavakit.evaluation.scoring_saved import score_file
 
@@ -31,6 +32,8 @@ GOLDEN = (
         ("A teddy bear beside a bear.", ["bear"], ("teddy bear", "bear"), ("teddy bear",)),
         ("He hits a tennis ball with a racket.", ["sports ball"], ("tennis ball", "racket"), ("racket",)),
         ("An orange shirt and an orange.", ["orange"], ("orange",), ()),
+        ("An orange and white cat.", ["cat"], ("cat",), ()),
+        ("An orange and a cat.", ["cat"], ("orange", "cat"), ("orange",)),
         ("A dog bed under a fire hydrant.", [], ("fire hydrant",), ("fire hydrant",)),
         ("Two men, one man and people.", ["person"], ("men", "man", "people"), ()),
         ("A sofa. A sofa! Another sofa?", ["bed"], ("sofa",) * 3, ("sofa",) * 3),
@@ -195,6 +198,16 @@ def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
     captions.write_text(json.dumps({**content, "images": content["images"][1:]}))
     with pytest.raises(LlavakitError, match="tells of picture 1 and does not list it"):
         load("chair").read(tmp_path, "long")
+
+
+def test_the_words_for_objects_are_among_the_rules_that_a_score_was_made_by(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before, read = rules_hash(load("chair")), Path.read_bytes
+    monkeypatch.setattr(
+        Path, "read_bytes", lambda path: read(path) + (b"dog: hound" if path.name == "names.py" else b"")
+    )
+    assert rules_hash(load("chair")) != before
 
 
 @pytest.mark.skipif(not GOLDEN.is_dir(), reason="LLaVA-Bench (COCO) is not here")

@@ -17,7 +17,7 @@ from llavakit.synthesis.quality.settings import Settings
 from llavakit.synthesis.quality.text import Finding, has_any, sentences, words
 from llavakit.synthesis.quality.things import Mention, Vocabulary, is_asserted
 
-VERSION = 1
+VERSION = 2
 
 _DOUBTFUL = frozenset(
     {"table", "desk", "ball", "phone", "tie", "ties", "ram", "cab", "teddy", "book", "train", "ship"}

@@ -69,6 +69,9 @@ _NOT_ALONE = word_set(
     sign signs tower garage door doors racer
     """
 )
+_COLOURS = word_set(
+    "white black brown grey gray red yellow green blue purple pink silver gold tan beige cream"
+)
 _HEADS_OF_A_THING = word_set(
     "head heads tail fur skin door doors bag bags sheet sheets frame crust topping toppings"
 )
@@ -220,6 +223,8 @@ def _is_fruit(tokens: list[str], place: int) -> bool:
     if tokens[place] == "oranges":
         return True
     after = tokens[place + 1] if place + 1 < len(tokens) else "."
+    if after == "and" and tokens[place + 2 : place + 3] and tokens[place + 2] in _COLOURS:
+        return False  # `an orange and white cat`
     ahead = tokens[place - 1] if place else ""
     closes = after in {
         ".",
