@@ -246,3 +246,48 @@ def test_a_model_on_this_machine_can_judge(run: Run, tmp_path: Path, model_folde
     result = read_results(out)["benchmarks"]["llava_bench_coco"]
     assert result["score"] is None and result["judge"]["asked_as"] == [spec]
     assert all(isinstance(row["judged"][0], str) for row in read_marked(out, "llava_bench_coco"))
+
+
+REVIEWS = ["8 6\nwell", "9 9", "10 5", "8 8", "9 0", "10 8"]
+
+
+def test_saved_reviews_of_llava_score_without_asking_and_several_files_are_several_runs(
+    run: Run, tmp_path: Path
+) -> None:
+    files = []
+    for number, last in enumerate((REVIEWS[5], "so so", REVIEWS[0])):
+        files.append(tmp_path / f"review{number}.jsonl")
+        rows = [
+            {"id": 9, "question_id": n, "category": "x", "content": said, "tuple": [0, 0]}
+            for n, said in enumerate([*REVIEWS[:5], last])
+        ]
+        lines(files[-1], [*reversed(rows), {"question_id": 77, "content": "1 1"}])
+    code, shown, _ = run(f"saved:{files[0]}", tmp_path / "one")
+    assert (
+        code == 0 and f"overall {100 * 36 / 54:.2f}" in shown and "1 saved replies about no question" in shown
+    )
+    code, shown, _ = run("saved:" + ",".join(map(str, files)), tmp_path / "all")
+    result = read_results(tmp_path / "all")["benchmarks"]["llava_bench_coco"]
+    assert result["judge"]["scores"] == pytest.approx([100 * 36 / 54, 100 * 28 / 44, 100 * 34 / 52])
+    assert result["judge"]["runs"] == 3 and "3 runs" in shown and " calls" not in shown
+    code, shown, _ = run(f"saved:{tmp_path / 'all' / 'llava_bench_coco.jsonl'}", tmp_path / "again")
+    again = read_results(tmp_path / "again")["benchmarks"]["llava_bench_coco"]
+    assert again["judge"]["scores"] == result["judge"]["scores"] and again["figures"] == result["figures"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "more", "told"),
+    [
+        ([(n, "8 8") for n in range(4)], (), "no word on 2 of 6 answers (2 not judged: no saved reply); score the others"),
+        ([(0, "8 8"), (0, "8 7")], (), "has two replies about question 0 that differ"),
+        ([(1, 8), (0, "8 8")], (), "row 1 has a judge's reply that is no text"),
+        ([(0, "8 8"), (1, None)], (), "has no judge's reply under `judged` or `content`"),
+        ([(0, "8 8")], ("--judge-runs", "2"), "reads replies and asks nobody"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_saved_replies_is_one_sentence(
+    run: Run, tmp_path: Path, rows: list[tuple[int, object]], more: tuple[str, ...], told: str
+) -> None:
+    lines(tmp_path / "saved.jsonl", [{"question_id": n, "content": said} for n, said in rows])
+    code, _, said = run(f"saved:{tmp_path / 'saved.jsonl'}", tmp_path / "out", *more)
+    assert code == 2 and told in said and said.count("\n") == 1

@@ -52,7 +52,8 @@ def eval_command(
     judge: Annotated[
         str | None,
         typer.Option(
-            help="Who judges free answers: an address of an OpenAI-compatible server, or local:FOLDER of a model."
+            help="Who judges free answers: an address of an OpenAI-compatible server, local:FOLDER of a model, or "
+            "saved:FILE of replies."
         ),
     ] = None,
     judge_model: Annotated[

@@ -23,6 +23,7 @@ from llavakit.synthesis.teachers import LOCAL, open_teacher
 if TYPE_CHECKING:
     from llavakit.evaluation.results import Scored
 
+SAVED = "saved:"
 TIMEOUT_S = 120.0
 CONCURRENCY = 16
 NAMED = 8
@@ -35,6 +36,15 @@ def make_judge(
 
     timeout_s: of one call, None for two minutes. attempts: calls for one reply before it is given up.
     """
+    if spec.startswith(SAVED):
+        if runs != 1 or model or timeout_s is not None or prices is not None:
+            raise LlavakitError(
+                f"--judge {SAVED}... reads replies and asks nobody: leave out the other options of a judge"
+            )
+        files = tuple(Path(part) for part in spec.removeprefix(SAVED).split(",") if part)
+        if not files:
+            raise LlavakitError(f"--judge {SAVED} names no file of a judge's replies")
+        return Judge(spec, partial(open_teacher, spec), saved=files)
     if timeout_s is not None and spec.startswith(LOCAL):
         raise LlavakitError("--judge-timeout is for a judge behind an address; a model here takes its time")
     if timeout_s is not None and timeout_s <= 0:
@@ -74,14 +84,15 @@ def show_judge(console: Console, one: Scored) -> None:
     told = one.judge
     if told is None:
         return
-    parts = [f"asked as {', '.join(told['asked_as']) or 'nobody'}"]
+    parts = [f"asked as {', '.join(told['asked_as'])}"] if told["asked_as"] else []
     if told["answered_as"] != told["asked_as"]:
         parts.append(f"answered as {', '.join(told['answered_as']) or 'nobody'}")
     parts.append(f"{told['judged']:,} answers")
     if told["runs"] > 1:
         parts.append(f"{told['runs']} runs")
-    parts.append(f"{told['calls']:,} calls ({one.judge_calls:,} now)")
-    parts.append(f"{told['tokens']:,} tokens")
+    if told["calls"]:
+        parts.append(f"{told['calls']:,} calls ({one.judge_calls:,} now)")
+        parts.append(f"{told['tokens']:,} tokens")
     if "cost" in told:
         parts.append(f"cost {told['cost']:.4f}")
     console.print(f"  judge: {'; '.join(parts)}", markup=False, soft_wrap=True)

@@ -39,7 +39,7 @@ class Judge:
     """Who judges: by what a user wrote, how it is opened, and under which name it is asked.
 
     model: in the place of the one that the benchmark pins; "" leaves that. runs: how often every answer is judged.
-    prices: to tell the cost; None when it is not wanted.
+    prices: to tell the cost; None when it is not wanted. saved: files of replies to read in the place of asking.
     """
 
     spec: str
@@ -49,6 +49,7 @@ class Judge:
     limits: Limits = field(default_factory=lambda: Limits(concurrency=16, more_room=1.0))
     prices: Prices | None = None
     watch: Watch = unwatched
+    saved: tuple[Path, ...] = ()
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ from typing import Any
 from llavakit.errors import LlavakitError
 from llavakit.evaluation.benchmark import Benchmark, Question
 from llavakit.evaluation.judge import DECLINED, NO_REPLY, Heard, Judge, hear
+from llavakit.evaluation.judged_before import read_replies
 from llavakit.evaluation.marking import Marked, mark_answers
 from llavakit.synthesis.teacher import TeacherRequest
 from llavakit.synthesis.teachers import LOCAL
@@ -62,32 +63,35 @@ def judge_answers(
         raise LlavakitError(f"--judge-runs is {judge.runs}, expected at least 1")
     runs = [_requests(benchmark, questions, answers, judge, run) for run in range(judge.runs)]
     _check_prices(judge, runs[0].values())
-    heard = hear(
-        judge,
-        benchmark.name,
-        runs,
-        folder,
-        unread=lambda name, reply: _unread(benchmark, by_id[name], answers[name], reply),
-        again=benchmark.ask_judge_again,
-    )
+    if judge.saved:
+        heard = read_replies(benchmark, list(runs[0]), judge.saved)
+    else:
+        heard = hear(
+            judge,
+            benchmark.name,
+            runs,
+            folder,
+            unread=lambda name, reply: _unread(benchmark, by_id[name], answers[name], reply),
+            again=benchmark.ask_judge_again,
+        )
     counts = heard.counts
     scored = _scored(benchmark, questions, runs[0], heard, counts, partial)
     kept = {question.id: answers[question.id] for question in scored}
     marks = [mark_answers(benchmark, scored, kept, judged=found) for found in heard.replies]
-    told = {
+    told: dict[str, Any] = {
         "judge": judge.spec,
-        "asked_as": sorted({request.model for request in runs[0].values()}),
+        "asked_as": [] if judge.saved else sorted({request.model for request in runs[0].values()}),
         "answered_as": sorted(heard.models),
-        "prompts": _prompts_hash(runs[0].values()),
+        "prompts": None if judge.saved else _prompts_hash(runs[0].values()),
         "judged": len(runs[0]),
-        "runs": judge.runs,
+        "runs": len(heard.replies),
         "replied": list(heard.replied),
         "calls": heard.calls,
         "tokens": heard.tokens,
     }
     if judge.prices is not None:
         told["cost"] = heard.cost
-    if judge.runs > 1:
+    if len(marks) > 1:
         scores = [marked.score for marked in marks]
         told |= {"scores": scores, "deviation": stdev(scores)}
     replies = {

@@ -135,7 +135,7 @@ def join(
     known = {question.id for question in questions}
     answers: dict[str, str] = {}
     unknown: dict[str, None] = {}
-    ids = [_id(benchmark, row, place) for place, row in enumerate(rows)]
+    ids = [id_of(benchmark, row, place) for place, row in enumerate(rows)]
     if placed := by_place(benchmark.name, questions, rows, ids):
         ids, counts["answers joined by their question's place in the file"] = placed, len(placed)
     for place, row in enumerate(rows):
@@ -176,7 +176,8 @@ def join(
     return Joined(tuple(scored), kept, dict(+counts), tuple(missing), tuple(unknown))
 
 
-def _id(benchmark: Benchmark, row: Row, place: int) -> str:
+def id_of(benchmark: Benchmark, row: Row, place: int) -> str:
+    """The question that a row is about; raises LlavakitError, with the row's place, when it names none."""
     if OWN_ID in row:
         return str(row[OWN_ID])
     if benchmark.answer_id is not None:

@@ -268,3 +268,23 @@ def test_a_server_that_rambles_is_asked_again_by_the_command(
     assert 0 <= result["score"] <= 100 and result["judge"]["calls"] == again + len(ROWS)
     assert result["hashes"]["data"].keys() == {"mm-vet.json", "mm-vet_evaluator.py"}
     assert json.loads((out / "mm_vet-submission.json").read_text()) == dict.fromkeys(ROWS, "a fern")
+
+
+def test_saved_grades_of_the_official_tool_score_as_it_does(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = {"v1_0": ["0.5", "0.5"], "v1_1": ["1.0", "0.8"], "v1_2": ["0.2", "0.2"], "v1_3": ["None", "0.0"]}
+    grades = {
+        name: {"model": ["gpt-4-0613"] * 2, "content": replies, "score": [0.0, 0.0]}
+        for name, replies in said.items()
+    }
+    path, out = tmp_path / "grades.json", tmp_path / "out"
+    path.write_text(json.dumps(grades))
+    saved = save(tmp_path, dict.fromkeys(ROWS, "a fern"))
+    with pytest.raises(SystemExit) as end:
+        main(["eval", "--answers", str(saved), "--benchmarks", "mm_vet", "--data", str(data.parent), "--judge", f"saved:{path}", "--out", str(out)])  # fmt: skip
+    assert end.value.code == 0 and "answered as gpt-4-0613; 4 answers; 2 runs" in capsys.readouterr().out
+    result = read_results(out)["benchmarks"]["mm_vet"]
+    assert result["judge"]["scores"] == pytest.approx([100 * 1.7 / 3, 100 * 1.5 / 4])
+    official = result["figures"]["MM-Vet's tool: unread replies as 0"]
+    assert official == pytest.approx((100 * 1.7 / 4 + 100 * 1.5 / 4) / 2)
