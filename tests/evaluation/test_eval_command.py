@@ -174,6 +174,6 @@ def test_a_test_set_without_truth_has_null_for_a_score(
     result = read_results(tmp_path)["benchmarks"]["toy"]
     assert result["score"] is None and result["interval"]["low"] is None
     assert result["notes"] == {"the truth is on a server": 9}
-    assert 'data-verdict="no truth"' in (tmp_path / "report.html").read_text()
+    assert 'data-verdict="no mark"' in (tmp_path / "report.html").read_text()
     with pytest.raises(LlavakitError, match="cannot be compared"):
         compare(tmp_path, tmp_path)

@@ -18,6 +18,7 @@ from llavakit.synthesis.endpoint.fake import FakeServer, FakeSettings
 
 KINDS = ("conv", "detail", "complex")
 COUNT = 6
+REVIEWS = ["8 6\nwell", "9 9", "10 5", "8 8", "9 0", "10 8"]
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -166,6 +167,24 @@ def test_runs_with_different_judges_are_not_compared(
     assert end.value.code == 0 and "+0.00" in capsys.readouterr().out
 
 
+def test_what_a_judge_left_unread_is_left_out_of_a_comparison_and_nothing_is_compared_with_nothing(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = []
+    for name, said in (("one", REVIEWS), ("other", ["so so", *REVIEWS[1:]]), ("none", ["so so"] * COUNT)):
+        saved = tmp_path / f"{name}.jsonl"
+        lines(saved, [{"question_id": n, "content": one} for n, one in enumerate(said)])
+        folders.append(str(tmp_path / name))
+        assert run(f"saved:{saved}", Path(folders[-1]))[0] == 0
+    with pytest.raises(SystemExit) as end:
+        main(["compare", *folders[:2]])
+    assert end.value.code == 0
+    assert "1 questions on which a judge gave no marks are left out of the test" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as end:
+        main(["compare", folders[0], folders[2]])
+    assert end.value.code == 2 and "no word of a judge could be read" in capsys.readouterr().err
+
+
 def test_several_runs_give_the_mean_and_the_deviation(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with FakeServer() as fake:
@@ -246,9 +265,6 @@ def test_a_model_on_this_machine_can_judge(run: Run, tmp_path: Path, model_folde
     result = read_results(out)["benchmarks"]["llava_bench_coco"]
     assert result["score"] is None and result["judge"]["asked_as"] == [spec]
     assert all(isinstance(row["judged"][0], str) for row in read_marked(out, "llava_bench_coco"))
-
-
-REVIEWS = ["8 6\nwell", "9 9", "10 5", "8 8", "9 0", "10 8"]
 
 
 def test_saved_reviews_of_llava_score_without_asking_and_several_files_are_several_runs(

@@ -117,9 +117,10 @@ def _compared(
         if one["asking"].get(key) != two["asking"].get(key)
     ]
     told += [f"asked differently, {line}" for line in asking]
-    if all(row["credit"] is None for row in rows[0]):
+    if any(all(row["credit"] is None for row in some) for some in rows):
         raise LlavakitError(
-            f"{name}: answers without a credit, whose truth is on a server, cannot be compared"
+            f"{name}: answers without a credit, whose truth is on a server or on which no word of a judge could be "
+            "read, cannot be compared"
         )
     benchmark = benchmarks.load(name)
     without = {str(row[OWN_ID]) for some in rows for row in some if row["credit"] is None}

@@ -217,7 +217,7 @@ def _answers(one: Scored) -> Html:
             shown_pictures(question), [asked], ", ".join(filter(None, [question.id, question.category]))
         )
         word = {True: "right", False: "wrong", None: "in part"}[_ok(verdict)]
-        word = word if math.isfinite(verdict.credit) else "no truth"
+        word = word if math.isfinite(verdict.credit) else "no mark"
         cards.append(
             f'<div class="one" data-verdict="{word}" data-category="{escape(question.category, quote=True)}">'
             f"{samples_grid([shown])}</div>"
@@ -226,7 +226,7 @@ def _answers(one: Scored) -> Html:
     categories = "".join(f"<option>{escape(name)}</option>" for name in names if name)
     filters = (
         '<div class="filters"><select><option value="">every verdict</option><option>right</option>'
-        "<option>wrong</option><option>in part</option><option>no truth</option></select>"
+        "<option>wrong</option><option>in part</option><option>no mark</option></select>"
         '<select><option value="">every category</option>'
         f'{categories}</select><input type="search" placeholder="words"><span class="count"></span></div>'
     )
