@@ -111,6 +111,42 @@ def test_a_rambling_judge_is_counted(tmp_path: Path) -> None:
     assert found.marked.notes["no number in the judge's reply"] == 1
 
 
+def test_what_is_unread_in_any_run_is_counted(tmp_path: Path) -> None:
+    says = Says(lambda request: "hm" if request.sample and "dog" in request.messages[0].content else "10")
+    found = judge_answers(FREE, QUESTIONS, ANSWERS, judge(says, runs=3), tmp_path)
+    assert "no number in the judge's reply" not in found.marked.notes
+    assert found.counts["marked in judging 2: no number in the judge's reply"] == 1
+    assert found.counts["marked in judging 3: no number in the judge's reply"] == 1
+
+
+def test_a_reply_that_cannot_be_read_is_asked_for_again_as_the_benchmark_says(tmp_path: Path) -> None:
+    def again(first: TeacherRequest, asked: int) -> TeacherRequest | None:
+        return replace(first, temperature=asked / 2) if asked < 3 else None
+
+    def say(request: TeacherRequest) -> str:
+        content = request.messages[0].content
+        return "7" if "cat" in content or ("dog" in content and request.temperature == 1) else "hm"
+
+    benchmark, says = replace(FREE, ask_judge_again=again), Says(say)
+    found = judge_answers(benchmark, QUESTIONS, ANSWERS, judge(says), tmp_path)
+    assert [verdict.credit for verdict in found.marked.verdicts] == [0.7, 0.7, 0.0, 0.0]
+    assert says.asked == 1 + 3 + 3 == found.told["calls"] == found.calls_now
+    assert found.counts["replies of the judge that could not be read, asked for again"] == 4
+    again_found = judge_answers(benchmark, QUESTIONS, ANSWERS, judge(says), tmp_path)
+    assert says.asked == 7 and again_found.calls_now == 0 and again_found.told == found.told
+
+
+def test_a_judge_that_changes_its_name_midway_is_told(tmp_path: Path) -> None:
+    class Renamed(Says):
+        async def reply(self, request: TeacherRequest) -> TeacherReply:
+            reply = await super().reply(request)
+            return replace(reply, model="judge-b") if "cat" in request.messages[0].content else reply
+
+    found = judge_answers(FREE, QUESTIONS, ANSWERS, judge(Renamed(lambda request: "5")), tmp_path)
+    assert found.told["answered_as"] == ["judge-2026", "judge-b"]
+    assert (found.counts["replies of judge-2026"], found.counts["replies of judge-b"]) == (2, 1)
+
+
 def silent_on_dogs(request: TeacherRequest) -> str:
     if "dog" in request.messages[0].content:
         raise TeacherError(Trouble.REFUSED, "too long")

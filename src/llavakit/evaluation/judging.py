@@ -78,6 +78,8 @@ def judge_answers(
     scored = _scored(benchmark, questions, runs[0], heard, counts, partial)
     kept = {question.id: answers[question.id] for question in scored}
     marks = [mark_answers(benchmark, scored, kept, judged=found) for found in heard.replies]
+    for place, marked in enumerate(marks[1:], start=2):
+        counts.update({f"marked in judging {place}: {note}": number for note, number in marked.notes.items()})
     told: dict[str, Any] = {
         "judge": judge.spec,
         "asked_as": [] if judge.saved else sorted({request.model for request in runs[0].values()}),
