@@ -3,13 +3,15 @@
     OMP_NUM_THREADS=1 python benchmarks/evaluation.py
 
 The random LLaVA of benchmarks/answering.py answers 48 questions about 24 pictures in 16 tokens each, through the same
-journalled runner as `llavakit eval`, with batches of 1 and of 24; the answers have to be equal. Then 20,000 saved
+journalled runner as `llavakit eval`, with batches of 1 and of 24, once where all questions are of one length and once
+where each has 3 to 40 words; the answers have to be equal. Then 20,000 saved
 answers are joined, marked and given an interval, against drawing verdicts one by one for the same interval. Times are
 the process's own on one thread. Writes a dated file under benchmarks/results/. About a minute.
 """
 
 from __future__ import annotations
 
+import random
 import tempfile
 import time
 from dataclasses import replace
@@ -30,16 +32,33 @@ from llavakit.evaluation.saved import join
 from llavakit.model.llava import Llava
 from results import write_result
 
+LENGTHS = {"one length": (5, 5), "all lengths": (3, 40)}
+WORDS = [
+    "what",
+    "colour",
+    "is",
+    "the",
+    "circle",
+    "square",
+    "large",
+    "small",
+    "red",
+    "blue",
+    "left",
+    "right",
+    "of",
+]
 PICTURES, BATCH, NEW_TOKENS, SAVED, PLAIN_DRAWS = 24, 24, 16, 20_000, 100
 
 
-def questions(folder: Path) -> list[Question]:
-    """Two questions a picture, all of one length."""
-    found = []
+def questions(folder: Path, words: tuple[int, int]) -> list[Question]:
+    """Two questions a picture, of so many words at least and at most."""
+    rng, found = random.Random(0), []
     for number in range(PICTURES):
         path = folder / f"{number}.png"
         Image.effect_noise((192, 192), 10 + number).convert("RGB").save(path)
-        for place, prompt in enumerate(("what colour is the circle", "what colour is the square")):
+        for place in range(2):
+            prompt = " ".join(rng.choices(WORDS, k=rng.randint(*words)))
             found.append(Question(f"{number}-{place}", (InFile(path),), prompt, ""))
     return found
 
@@ -72,34 +91,39 @@ def saved() -> tuple[float, float, int]:
 def main() -> None:
     torch.set_num_threads(1)
     model = random_llava()
-    with tempfile.TemporaryDirectory() as name:
-        put = questions(Path(name))
-        asked(model, Path(name) / "warm", put[:2], 1)
-        alone, slow = asked(model, Path(name), put, 1)
-        together, quick = asked(model, Path(name), put, BATCH)
+    found = {}
+    for name, words in LENGTHS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            put = questions(Path(folder), words)
+            asked(model, Path(folder) / "warm", put[:2], 1)
+            alone, slow = asked(model, Path(folder), put, 1)
+            together, quick = asked(model, Path(folder), put, BATCH)
+        count, equal = len(put), alone == together
+        print(
+            f"{count} questions of {name}, {NEW_TOKENS} tokens each, float32: one by one {count / slow:.2f} "
+            f"questions/s, {BATCH} together {count / quick:.2f} questions/s: {slow / quick:.2f}x; equal: {equal}"
+        )
+        found[name] = {
+            "one_by_one": round(count / slow, 2),
+            "together": round(count / quick, 2),
+            "together_over_one_by_one": round(slow / quick, 2),
+            "answers_equal": equal,
+        }
     fast, a_draw, draws = saved()
-    count = len(put)
-    equal = alone == together
-    print(
-        f"{count} questions, {NEW_TOKENS} tokens each, float32: one by one {count / slow:.2f} questions/s, {BATCH} "
-        f"together {count / quick:.2f} questions/s: {slow / quick:.2f}x; answers equal: {equal}"
-    )
     print(
         f"{SAVED:,} saved answers joined, marked and bounded by {draws:,} draws in {fast:.2f} s; as many draws of "
         f"verdicts, at {1e3 * a_draw:.0f} ms each, would take {a_draw * draws:.0f} s"
     )
     result = {
-        "questions": count,
-        "questions_per_second": {"one_by_one": round(count / slow, 2), "together": round(count / quick, 2)},
-        "together_over_one_by_one": round(slow / quick, 2),
-        "answers_equal": equal,
+        "questions": 2 * PICTURES,
+        "questions_per_second": found,
         "saved_answers": SAVED,
         "join_mark_interval_seconds": round(fast, 3),
         "interval_draws": draws,
         "ms_a_draw_of_verdicts": round(1e3 * a_draw, 1),
     }
     write_result("evaluation", result)
-    if not equal:
+    if not all(one["answers_equal"] for one in found.values()):
         raise SystemExit("answers depend on the batch")
 
 

@@ -28,7 +28,7 @@ from transformers import (
 from llavakit.conversation.record import Conversation, Picture, Text, Turn
 from llavakit.conversation.templates import get_template
 from llavakit.conversation.tokenize import IMAGE_TOKEN_ID, Encoded, encode
-from llavakit.model.generation import Request, decode_one, prompt_embeddings
+from llavakit.model.generation import Request, decode_one, generate, prompt_embeddings
 from llavakit.model.language import token_embedding
 from llavakit.model.llava import Llava
 from llavakit.model.packed import pack_conversations
@@ -232,3 +232,29 @@ def test_greedy_answers_are_those_of_the_familys_own_generate(family) -> None:
     )
     assert written == expected[0].tolist()
     assert len(set(written)) > 1
+
+
+def test_prompts_of_other_lengths_in_one_batch_are_answered_as_alone(family, monkeypatch) -> None:
+    """Empty positions before the shorter prompts are seen by nothing, in any family's attention."""
+    _, model, *_ = family
+    requests = [
+        Request(
+            said(model, number, pictures, prompt=True), [tile(number + place) for place in range(pictures)]
+        )
+        for number, pictures in ((1, 1), (2, 2), (34567, 1), (4, 0), (5_000_000_000, 0), (34567, 2), (1, 1))
+    ]
+    assert len({len(request.prompt.ids) for request in requests}) >= 3
+    fed: list[bool] = []
+    run = model.language_model.base_model.forward
+
+    def heard(**given: Any) -> Any:
+        fed.append(given.get("seen") is not None)
+        return run(**given)
+
+    monkeypatch.setattr(model.language_model.base_model, "forward", heard)
+    together = generate(model, requests, max_new_tokens=12)
+    assert any(fed), "rows of several lengths shared a batch"
+    fed.clear()
+    alone = [generate(model, [request], max_new_tokens=12)[0] for request in requests]
+    assert not any(fed)
+    assert together == alone

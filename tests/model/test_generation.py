@@ -233,13 +233,14 @@ def test_the_prompt_up_to_the_picture_is_read_once(llava, monkeypatch):
         text = item(length, 1, length)
         same_head = replace(text, ids=item(1, 1).ids[: 2 + PATCHES] + text.ids[2 + PATCHES :])
         requests.append(Request(same_head, [tile(1)]))
-    together = generate(llava, requests, max_new_tokens=1)
-    once = 2 + PATCHES + sum(len(one.prompt.ids) - 2 - PATCHES for one in requests)
-    assert sum(fed) == once
+    together = generate(llava, requests, max_new_tokens=1, batch_rows=2)
+    head = 2 + PATCHES
+    rest = [len(one.prompt.ids) - head for one in requests]
+    assert sum(fed) == head + 2 * rest[1] + 2 * rest[3], "the head once, of every two the longer's rest"
     monkeypatch.setattr(PromptHeads.__init__, "__defaults__", (0,))
     fed.clear()
-    assert generate(llava, requests, max_new_tokens=1) == together
-    assert sum(fed) > once
+    assert generate(llava, requests, max_new_tokens=1, batch_rows=2) == together
+    assert sum(fed) == 2 * head + 2 * rest[1] + 2 * rest[3], "the head once for every batch"
 
 
 def test_generation_leaves_the_model_in_the_mode_it_was_in(llava):

@@ -1,7 +1,7 @@
 """Asks a model a benchmark's questions: in batches, journalled, shared among processes, under a condition.
 
-Answers are greedy. What a batch holds does not change an answer, since prompts of one length share a batch and nothing
-is padded; tests hold that in float32. A question with options to rank is answered by the letter of the likeliest.
+Answers are greedy. What a batch holds changes an answer by no more than the rounding of sums; tests hold that in
+float32 the answers are the same. A question with options to rank is answered by the letter of the likeliest.
 
 Knows models and questions, and no benchmark in particular.
 """
@@ -38,7 +38,7 @@ from llavakit.model.reuse import PictureFeatures
 
 Progress = Callable[[int, int], None]
 ROUNDS = 8
-"""Batches whose prompts and pictures are held at once, so that questions of one length find each other."""
+"""Batches whose prompts and pictures are held at once, so that questions of like length find each other."""
 
 
 def prepare(questions: Sequence[Question], asking: Asking) -> list[Question]:

@@ -4,7 +4,7 @@
 both as an attention function and as a mask that is never built. A packed row of many conversations is cut at
 `cu_seqlens` and each conversation attends causally to itself alone, so no T x T mask exists and no time is spent on
 blocks that would be masked. Without `cu_seqlens` it is plain causal attention over sequences of equal length, with or
-without a key-value cache, which is what generation needs.
+without a key-value cache, which is what generation needs; sequences of other lengths share a batch by `seen`.
 
 Knows query, key and value tensors and the keyword arguments that models hand down. Knows nothing of pictures.
 
@@ -44,12 +44,14 @@ def packed_attention(
     sliding_window: int | None = None,
     softcap: float | None = None,
     cu_seqlens: Sequence[int] | Tensor | None = None,
+    seen: Tensor | None = None,
     is_causal: bool | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention within each conversation of a packed row; returns (B, Q, H, E) and no weights.
 
     cu_seqlens: the boundaries of the conversations in the packed row, `[0, ..., T]`; then B is 1 and Q equals L.
+    seen: which of the L positions each of the last Q may see, (B, 1, Q, L), where rows begin with empty positions.
     sliding_window: a position sees at most this many positions, itself included.
     softcap: scores become `softcap * tanh(score / softcap)` before the softmax.
     Raises LlavakitError for an attention that is not causal or that this implementation would get wrong.
@@ -77,7 +79,7 @@ def packed_attention(
     scale = query_BHQE.shape[-1] ** -0.5 if scaling is None else scaling
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        return _causal(query, key, value, scale, dropout, sliding_window, softcap)
+        return _causal(query, key, value, scale, dropout, sliding_window, softcap, seen)
 
     if cu_seqlens is None:
         return attend(query_BHQE, key_BGLE, value_BGLE).transpose(1, 2).contiguous(), None
@@ -110,26 +112,31 @@ def _causal(
     dropout: float,
     window: int | None,
     softcap: float | None,
+    seen: Tensor | None,
 ) -> Tensor:
     """Causal attention of the last Q of L positions to all L; shapes (B, H, Q, E), (B, G, L, E) -> (B, H, Q, E)."""
     queries, keys = query.shape[2], key.shape[2]
     if window is not None and keys <= window:
         window = None
-    if softcap is None and window is None and (queries == keys or queries == 1):
+    if softcap is None and window is None and seen is None and (queries == keys or queries == 1):
         grouped = query.shape[1] != key.shape[1]
         return F.scaled_dot_product_attention(
             query, key, value, dropout_p=dropout, scale=scale, is_causal=queries > 1, enable_gqa=grouped
         )
     positions = torch.arange(keys, device=query.device)
     behind = positions[keys - queries :, None] - positions
-    seen = behind >= 0
+    if seen is None:
+        seen = behind >= 0
     if window is not None:
-        seen &= behind < window
+        seen = seen & (behind < window)
     groups = query.shape[1] // key.shape[1]
-    key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    # CUDA's kernel that takes a mask takes no groups; on CPU groups are an order of magnitude faster than copies.
+    grouped = groups > 1 and softcap is None and query.device.type != "cuda"
+    if groups > 1 and not grouped:
+        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     if softcap is None:
         return F.scaled_dot_product_attention(
-            query, key, value, attn_mask=seen, dropout_p=dropout, scale=scale
+            query, key, value, attn_mask=seen, dropout_p=dropout, scale=scale, enable_gqa=grouped
         )
     scores = softcap * torch.tanh(query @ key.transpose(2, 3) * (scale / softcap))
     weights = scores.masked_fill(~seen, float("-inf")).softmax(dim=-1, dtype=torch.float32).to(value.dtype)

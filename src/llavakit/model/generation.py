@@ -1,9 +1,11 @@
 """Answers: prompts and pictures in, text out, many at a time.
 
-Requests whose prompts have the same lengths, up to the end of the last picture and after it, share a batch, so a batch
-has no padding and no mask, and an answer is computed exactly as it would be alone. A picture that several requests ask
-about goes through the tower once, and the prompt up to it through the language model once. Rows whose answer is over
-leave the batch when half of it is idle.
+Requests share a batch when their texts after the last picture are of like length. A batch reads the last positions of
+every prompt together, so that all end at one place. What lies before comes from the keys and values of the prompt's
+head, up to its last picture, which is read once for all requests that begin alike, as a picture goes through the tower
+once. Shorter prompts begin with empty positions that nothing sees, so that an answer is that which it would be alone,
+but for the rounding of sums. Where all lengths are equal there are no empty positions and no mask. Rows whose answer is
+over leave the batch when half of it is idle.
 
 Knows models, encoded prompts and pictures. Does not write prompts: that is the conversation room's.
 
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from transformers import DynamicCache
@@ -30,6 +33,10 @@ from llavakit.model.stops import Stopping
 
 if TYPE_CHECKING:
     from llavakit.model.llava import Llava
+
+# Every row of a batch reads as many positions as the longest text after a head: at most this factor and this many more
+# than its own.
+ALIKE, ALIKE_POSITIONS = 1.5, 16
 
 
 @dataclass(frozen=True)
@@ -160,14 +167,22 @@ def _head_length(prompt: Encoded) -> int:
 
 
 def _batches(requests: Sequence[Request], tokens: int, rows: int) -> Iterator[list[int]]:
-    """Places of requests that are computed together: alike in length, in order, within the limits."""
-    alike: dict[tuple[int, int], list[int]] = {}
-    for place, request in enumerate(requests):
-        alike.setdefault((len(request.prompt.ids), _head_length(request.prompt)), []).append(place)
-    for (length, _), places in sorted(alike.items(), reverse=True):
-        size = max(1, min(rows, tokens // length))
-        for start in range(0, len(places), size):
-            yield places[start : start + size]
+    """Places of requests that are computed together: of like length after their heads, longest first, within limits."""
+    sizes = [(len(one.prompt.ids) - _head_length(one.prompt), len(one.prompt.ids)) for one in requests]
+    batch: list[int] = []
+    longest = 0
+    for place in sorted(range(len(requests)), key=sizes.__getitem__, reverse=True):
+        rest, length = sizes[place]
+        if batch:
+            most = sizes[batch[0]][0]  # what every row of the batch reads
+            full = len(batch) >= rows or (len(batch) + 1) * max(longest, length, most) > tokens
+            if full or most > ALIKE * rest + ALIKE_POSITIONS:
+                yield batch
+                batch, longest = [], 0
+        batch.append(place)
+        longest = max(longest, length)
+    if batch:
+        yield batch
 
 
 @torch.no_grad()
@@ -180,18 +195,33 @@ def _answer_batch(
     stopping: Stopping,
     max_new_tokens: int,
 ) -> Iterator[tuple[int, str]]:
-    """Answers prompts of the same lengths together; yields place and text as each is done."""
-    head = _head_length(requests[0].prompt)
-    cache = heads.cache([request.prompt.ids[:head] for request in requests], [r.pictures for r in requests])
-    if head:
-        rest_BQ = torch.tensor([request.prompt.ids[head:] for request in requests], device=model.device)
-        embeddings_BQD = model.place(rest_BQ, None)
-    else:
-        embeddings_BQD = prompt_embeddings(model, requests, heads.features)
+    """Answers requests together; yields place and text as each is done."""
+    prompts = [request.prompt for request in requests]
+    ends = [_head_length(prompt) for prompt in prompts]
+    read = max(len(prompt.ids) - end for prompt, end in zip(prompts, ends, strict=True))
+    kept = [max(0, len(prompt.ids) - read) for prompt in prompts]
+    cache = heads.cache(
+        [prompt.ids[:end] for prompt, end in zip(prompts, ends, strict=True)],
+        [request.pictures for request in requests],
+        kept,
+    )
+    last = [_last_embeddings(model, request, read, heads.features) for request in requests]
+    embeddings_BQD = torch.stack([F.pad(rows_QD, (0, 0, read - len(rows_QD), 0)) for rows_QD in last])
+    width = max(kept) + read
+    empty = [width - len(prompt.ids) for prompt in prompts]
+    empty_B = torch.tensor(empty, device=model.device) if any(empty) else None
     draws_BT = torch.stack([sampling.draws(place, max_new_tokens) for place in places])
-    logits_BK = model.head(feed(model, embeddings_BQD, cache))
-    for row, ids in decode_batch(model, logits_BK, cache, sampling, draws_BT, stopping):
+    logits_BK = model.head(feed(model, embeddings_BQD, cache, empty_B))
+    for row, ids in decode_batch(model, logits_BK, cache, sampling, draws_BT, stopping, empty_B):
         yield places[row], stopping.text(ids)
+
+
+def _last_embeddings(model: Llava, request: Request, count: int, features: PictureFeatures) -> Tensor:
+    """The embeddings (Q, D) of a prompt's last positions, at most so many."""
+    ids = request.prompt.ids
+    if len(ids) - count >= _head_length(request.prompt):
+        return model.place(torch.tensor(ids[-count:], device=model.device), None)
+    return prompt_embeddings(model, [request], features)[0, -count:]
 
 
 @torch.no_grad()
@@ -202,11 +232,12 @@ def decode_batch(
     sampling: Sampling,
     draws_BT: Tensor,
     stopping: Stopping,
+    empty_B: Tensor | None = None,
 ) -> Iterator[tuple[int, list[int]]]:
-    """Continues B sequences of one length and yields the row and the ids of each answer as it is done.
+    """Continues B sequences that end together and yields the row and the ids of each answer as it is done.
 
     logits_BK: scores after the prompts, which the cache holds. draws_BT: a number for every token, and so many tokens
-    at most.
+    at most. empty_B: positions at the start of each row that hold nothing.
     """
     written: list[list[int]] = [[] for _ in range(len(draws_BT))]
     rows = list(range(len(written)))  # which answer each row of the batch is writing
@@ -228,7 +259,8 @@ def decode_batch(
             keep = torch.tensor(left, device=chosen_B.device)
             cache.batch_select_indices(keep)
             chosen_B, rows = chosen_B[keep], [rows[row] for row in left]
-        logits_BK = model.head(feed(model, model.place(chosen_B[:, None], None), cache))
+            empty_B = None if empty_B is None else empty_B[keep]
+        logits_BK = model.head(feed(model, model.place(chosen_B[:, None], None), cache, empty_B))
 
 
 def _check(model: Llava, place: int, request: Request, max_new_tokens: int) -> None:

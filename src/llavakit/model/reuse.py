@@ -14,9 +14,10 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from transformers import DynamicCache
@@ -121,15 +122,31 @@ def _digest(text: str) -> bytes:
 
 
 @torch.no_grad()
-def feed(model: Llava, embeddings_BQD: Tensor, cache: DynamicCache) -> Tensor:
-    """Runs the language model over the next Q positions and returns the hidden states (B, D) at the last."""
+def feed(model: Llava, embeddings_BQD: Tensor, cache: DynamicCache, empty_B: Tensor | None = None) -> Tensor:
+    """Runs the language model over the next Q positions and returns the hidden states (B, D) at the last.
+
+    empty_B: how many positions at the start of each row, cached ones included, hold nothing, so that rows of other
+    lengths end together; None when none does.
+    """
     start = cache.get_seq_length()
     rows, new = embeddings_BQD.shape[:2]
-    positions_BQ = torch.arange(start, start + new, device=embeddings_BQD.device).expand(rows, -1)
+    places_Q = torch.arange(start, start + new, device=embeddings_BQD.device)
+    positions_BQ, more = places_Q.expand(rows, -1), {}
+    if empty_B is not None:
+        positions_BQ = (positions_BQ - empty_B[:, None]).clamp(min=0)
+        more["seen"] = _seen(places_Q, start + new, empty_B)
     output = model.language_model.base_model(
-        inputs_embeds=embeddings_BQD, position_ids=positions_BQ, past_key_values=cache, use_cache=True
+        inputs_embeds=embeddings_BQD, position_ids=positions_BQ, past_key_values=cache, use_cache=True, **more
     )
     return output.last_hidden_state[:, -1]
+
+
+def _seen(places_Q: Tensor, length: int, empty_B: Tensor) -> Tensor:
+    """What a position sees (B, 1, Q, L): the row from its first to itself; an empty one sees itself, for a number."""
+    places_L = torch.arange(length, device=places_Q.device)
+    before_QL, itself_QL = places_L <= places_Q[:, None], places_L == places_Q[:, None]
+    held_BQL = (places_L >= empty_B[:, None, None]) & before_QL
+    return (held_BQL | itself_QL)[:, None]
 
 
 class PromptHeads:
@@ -141,17 +158,50 @@ class PromptHeads:
         self._shelf: Shelf[tuple[tuple[int, ...], tuple[bytes, ...]]] = Shelf(room)
 
     @torch.no_grad()
-    def cache(self, heads: Sequence[Sequence[int]], pictures: Sequence[Sequence[Image_]]) -> DynamicCache:
-        """A cache that has read these heads, all of one length, with all pictures of each; empty for empty heads."""
-        if not heads[0]:
+    def cache(
+        self,
+        heads: Sequence[Sequence[int]],
+        pictures: Sequence[Sequence[Image_]],
+        lengths: Sequence[int] | None = None,
+    ) -> DynamicCache:
+        """A cache that has read these heads, with all pictures of each; empty for empty heads.
+
+        lengths: how many of its head's positions each row holds, all when None; rows begin with empty ones, whose keys
+        and values are zero, up to the longest.
+        """
+        lengths = [len(head) for head in heads] if lengths is None else lengths
+        longest = max(lengths)
+        if not longest:
             return DynamicCache()
+        held = [row for row, length in enumerate(lengths) if length]
+        read = self._states([heads[row] for row in held], [pictures[row] for row in held])
+        states = dict(zip(held, read, strict=True))
+        cache = DynamicCache()
+        for layer in range(len(read[0]) // 2):
+            keys_BGLE, values_BGLE = (
+                torch.cat([
+                    F.pad(states.get(row, read[0])[part][:, :, :length], (0, 0, longest - length, 0))
+                    for row, length in enumerate(lengths)
+                ])
+                for part in (2 * layer, 2 * layer + 1)
+            )  # fmt: skip
+            cache.update(keys_BGLE, values_BGLE, layer)
+        return cache
+
+    def _states(
+        self, heads: Sequence[Sequence[int]], pictures: Sequence[Sequence[Image_]]
+    ) -> list[list[Tensor]]:
+        """The keys and values of every layer, in turn, of each head; equal heads are read once."""
         keys = [
             (tuple(ids), tuple(self.features.key(picture, count_pictures(mine)) for picture in mine))
             for ids, mine in zip(heads, pictures, strict=True)
         ]
         states = {key: kept for key in dict.fromkeys(keys) if (kept := self._shelf.get(key)) is not None}
-        places = {key: place for place, key in enumerate(keys) if key not in states}
-        if places:
+        fresh: dict[int, dict[Any, int]] = {}
+        for place, key in enumerate(keys):
+            if key not in states:
+                fresh.setdefault(len(heads[place]), {}).setdefault(key, place)
+        for places in fresh.values():
             ids_BQ = torch.tensor([heads[place] for place in places.values()], device=self._model.device)
             rows = self.features([pictures[place] for place in places.values()])
             read = DynamicCache()
@@ -159,13 +209,7 @@ class PromptHeads:
             for row, key in enumerate(places):
                 states[key] = [tensor[row : row + 1].clone() for tensor in _tensors(read)]
                 self._shelf.keep(key, states[key])
-        cache = DynamicCache()
-        for layer in range(len(states[keys[0]]) // 2):
-            keys_BGLE, values_BGLE = (
-                torch.cat([states[key][2 * layer + part] for key in keys]) for part in (0, 1)
-            )
-            cache.update(keys_BGLE, values_BGLE, layer)
-        return cache
+        return [states[key] for key in keys]
 
 
 def _tensors(cache: DynamicCache) -> list[Tensor]:
