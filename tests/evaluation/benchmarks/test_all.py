@@ -44,3 +44,13 @@ def test_a_judge_is_whole_or_not_there(name: str) -> None:
     benchmark = load(name)
     assert (benchmark.ask_judge is None) == (benchmark.mark_judged is None)
     assert benchmark.ask_judge is not None or not benchmark.needs_judge
+
+
+def test_the_documentation_names_all_benchmarks_and_every_way_of_asking() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "benchmarks.md").read_text()
+    for name in all_names():
+        (row,) = [
+            line for line in text.splitlines() if line.startswith("|") and f"`{name}`" in line.split("|")[1]
+        ]
+        ways = [variant.name for variant in load(name).variants]
+        assert all(f"`{way}`" in row for way in ways) or "other scales" in row, (name, ways)
