@@ -95,7 +95,15 @@ def test_marked_answers_score_the_same_again(data: Path, tmp_path: Path) -> None
             ["--benchmarks", "scienceqa", "--answers", "ANSWERS", "--condition", "blind", "--limit", "2"],
             "--condition, --limit say how a model is asked",
         ),
-        (["--benchmarks", "scienceqa", "--answers", "ANSWERS", "--device", "cuda"], "--device say"),
+        (["--benchmarks", "scienceqa", "--answers", "ANSWERS", "--device", "cpu"], "--device say"),
+        (
+            ["--benchmarks", "scienceqa", "--model", "m", "--out", "o", "--device", "tpu"],
+            "the device 'tpu' here",
+        ),
+        (
+            ["--benchmarks", "scienceqa", "--model", "m", "--out", "o", "--device", "meta"],
+            "the device 'meta' here",
+        ),
     ],
 )
 def test_wrong_input_is_one_sentence_and_code_2(

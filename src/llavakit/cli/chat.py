@@ -72,13 +72,11 @@ def chat_command(
         frame_count(path)
     screen = Console(stderr=question is not None)
     with screen.status(f"Loading {checkpoint}"):
-        import torch
-
+        from llavakit.model.devices import choose_device
         from llavakit.model.llava import Llava
         from llavakit.model.session import ChatSession
 
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = Llava.from_pretrained(checkpoint, device=device)
+        model = Llava.from_pretrained(checkpoint, device=choose_device())
         quantized = model.quantize_int8() if int8 else None
         session = ChatSession(
             model, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from functools import partial as with_values
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,14 @@ if TYPE_CHECKING:
     from llavakit.evaluation.asked import Asking
     from llavakit.evaluation.judge import Judge
     from llavakit.evaluation.results import Scored
+
+
+class Precision(StrEnum):
+    """The numbers that a model can compute in."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
 
 
 def eval_command(
@@ -48,7 +57,13 @@ def eval_command(
         typer.Option(help="Which of --world processes this is. The same command without both then scores."),
     ] = 0,
     world: Annotated[int, typer.Option(help="Processes among which the questions are shared.")] = 1,
-    device: Annotated[str | None, typer.Option(help="Where the model computes, such as cuda.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Where the model computes; cuda where there is one when not given.")
+    ] = None,
+    dtype: Annotated[
+        Precision | None,
+        typer.Option(help="What the model computes in; what it was saved in when not given."),
+    ] = None,
     judge: Annotated[
         str | None,
         typer.Option(
@@ -129,7 +144,7 @@ def eval_command(
     asking = Asking(condition, batch, max_new_tokens, rank, world, limit)
     if model is None:
         given = [f"--{name.replace('_', '-')}" for name in asking.other_than_usual()]
-        given += ["--device"] if device is not None else []
+        given += [name for name, value in (("--device", device), ("--dtype", dtype)) if value is not None]
         if given:
             raise LlavakitError(
                 f"{', '.join(given)} say how a model is asked, but --answers asks none: leave them out"
@@ -139,7 +154,7 @@ def eval_command(
         raise LlavakitError("a model's answers need a folder to be kept in: give one with --out")
     else:
         asking.check()
-        _ask(names, model, data, variant, out, asking, device, partial, who)
+        _ask(names, model, data, variant, out, asking, device, dtype, partial, who)
 
 
 def _score(
@@ -177,20 +192,24 @@ def _ask(
     out: Path,
     asking: Asking,
     device: str | None,
+    dtype: Precision | None,
     partial: bool,
     judge: Judge | None,
 ) -> None:
     from dataclasses import replace
 
+    import torch
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from llavakit.cli.judge_view import in_bar
     from llavakit.evaluation.provenance import Hashes
     from llavakit.evaluation.running import run_benchmark
+    from llavakit.model.devices import choose_device
     from llavakit.model.llava import Llava
     from llavakit.model.sources import checkpoint_folder
 
-    opened = Llava.from_pretrained(model, device=device)
+    where = choose_device(device)
+    opened = Llava.from_pretrained(model, None if dtype is None else getattr(torch, dtype.value), where)
     hashes = Hashes()
     hash_of_model = hashes.model(checkpoint_folder(model))
     scored = []
