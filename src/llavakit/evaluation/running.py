@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import string
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +98,8 @@ def ask(
     progress(done, len(mine))
     features = PictureFeatures(model)
     size = asking.batch * ROUNDS
-    for start in range(0, len(left), size):
-        some = left[start : start + size]
-        pictures = _open(some)
+    rounds = [left[start : start + size] for start in range(0, len(left), size)]
+    for some, pictures in _opened_ahead(rounds):
         written = [question for question in some if not question.choices]
 
         def answered(place: int, text: str, written: Sequence[Question] = written) -> None:
@@ -140,6 +140,18 @@ def rank_choices(
     options = [encode_question(model, question, pictures, choice) for choice in question.choices]
     losses = option_losses(model, options, pictures, features)
     return string.ascii_uppercase[losses.index(min(losses))], losses
+
+
+def _opened_ahead(
+    rounds: Sequence[Sequence[Question]],
+) -> Iterator[tuple[Sequence[Question], dict[str, list[Image.Image]]]]:
+    """Rounds with their pictures; while one is answered the next one's are opened."""
+    with ThreadPoolExecutor(1) as aside:
+        coming = [aside.submit(_open, some) for some in rounds[:1]]
+        for number, some in enumerate(rounds, start=1):
+            pictures = coming.pop().result()
+            coming += [aside.submit(_open, following) for following in rounds[number : number + 1]]
+            yield some, pictures
 
 
 def _open(questions: Sequence[Question]) -> dict[str, list[Image.Image]]:
