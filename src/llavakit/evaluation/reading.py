@@ -45,6 +45,27 @@ def read_json(path: Path) -> Any:
         raise LlavakitError(f"{path} is not whole JSON ({error}): download it again") from error
 
 
+def read_lines(path: Path, way_out: str = "download it again") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The objects of a file that has one a line, each with where it stands; empty lines are passed over."""
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise LlavakitError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise LlavakitError(f"{path} is not text in UTF-8 ({error}): {way_out}") from error
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise LlavakitError(f"{where}, is not JSON ({error}): {way_out}") from error
+        if not isinstance(row, dict):
+            raise LlavakitError(f"{where}, holds {type(row).__name__}, expected an object: {way_out}")
+        yield where, row
+
+
 def read_tsv(path: Path) -> list[dict[str, str]]:
     """The rows of a table separated by tabs, by column; cells may hold pictures in base64."""
     csv.field_size_limit(2**31 - 1)

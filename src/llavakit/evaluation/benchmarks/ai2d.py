@@ -10,7 +10,6 @@ its rule is the rule here: the letter before a full stop at the start, else all 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -28,13 +27,14 @@ from llavakit.evaluation.benchmark import (
 from llavakit.evaluation.pictures import InParquet
 from llavakit.evaluation.reading import ParquetRow, field, first_found, read_parquet, with_unique_ids
 from llavakit.evaluation.scoring.choices import (
-    DIRECTLY,
     bare_letter,
     lettered,
     mmbench_choice,
     option_lines,
 )
 from llavakit.evaluation.scoring.choices_lmms import prefix_or_all
+from llavakit.evaluation.scoring.shares import percent
+from llavakit.evaluation.wording import DIRECTLY
 
 _HUB = "https://huggingface.co/datasets"
 MASKED = (NeededFile("data/test-*.parquet", f"{_HUB}/lmms-lab-encoder/ai2d", "140 MB"),)
@@ -81,19 +81,15 @@ def mark(question: Question, answer: str) -> Verdict:
 
 def summarise(verdicts: Sequence[Verdict]) -> Figures:
     """Percent right."""
-    return {"accuracy": _percent([verdict.credit for verdict in verdicts])}
-
-
-def _percent(credits: Sequence[float]) -> float:
-    return 100 * sum(credits) / len(credits) if credits else math.nan
+    return {"accuracy": percent([verdict.credit for verdict in verdicts])}
 
 
 def others(questions: Sequence[Question], answers: Mapping[str, str]) -> Figures:
     """What LLaVA's rule for SEED-Bench gives, a letter and nothing else, and VLMEvalKit's without a judge."""
     said = [(question, answers.get(question.id, "")) for question in questions]
     return {
-        "bare letter: accuracy": _percent([float(bare_letter(text) == q.truth) for q, text in said]),
-        "VLMEvalKit: Overall, no judge": _percent(
+        "bare letter: accuracy": percent([float(bare_letter(text) == q.truth) for q, text in said]),
+        "VLMEvalKit: Overall, no judge": percent(
             [float(mmbench_choice(text, q.meta["options"]) == q.truth) for q, text in said]
         ),
     }

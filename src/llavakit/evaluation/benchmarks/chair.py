@@ -25,6 +25,7 @@ from llavakit.evaluation.benchmarks import llava_bench
 from llavakit.evaluation.pictures import InFile
 from llavakit.evaluation.reading import field, first_found, with_unique_ids
 from llavakit.evaluation.scoring.chair import Named, There, objects_named, objects_there
+from llavakit.evaluation.scoring.shares import share
 from llavakit.synthesis.annotations.files import read_file
 from llavakit.synthesis.quality.text import words
 
@@ -151,16 +152,12 @@ def summarise(verdicts: Sequence[Verdict]) -> Figures:
     return {
         "without hallucination": free,
         "CHAIR_s": 100 - free,
-        "CHAIR_i": _share(invented, total("said")),
-        "recall": _share(total("found"), total("there")),
+        "CHAIR_i": share(invented, total("said")),
+        "recall": share(total("found"), total("there")),
         "words": total("words") / count,
         "namings": total("said") / count,
         "namings set apart": total("set apart") / count,
     }
-
-
-def _share(part: int, whole: int) -> float:
-    return 100 * part / whole if whole else math.nan
 
 
 def others(questions: Sequence[Question], answers: Mapping[str, str]) -> Figures:
@@ -168,8 +165,8 @@ def others(questions: Sequence[Question], answers: Mapping[str, str]) -> Figures
     named = [_named(question, answers.get(question.id, ""), every=True) for question in questions]
     tool = "counting as CHAIR's tool, denied and guessed too"
     return {
-        f"{tool}: CHAIR_s": _share(sum(bool(one.invented) for one in named), len(named)),
-        f"{tool}: CHAIR_i": _share(
+        f"{tool}: CHAIR_s": share(sum(bool(one.invented) for one in named), len(named)),
+        f"{tool}: CHAIR_i": share(
             sum(len(one.invented) for one in named), sum(len(one.said) for one in named)
         ),
     }

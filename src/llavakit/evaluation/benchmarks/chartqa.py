@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from llavakit.evaluation.benchmark import (
 from llavakit.evaluation.pictures import InFile, InParquet
 from llavakit.evaluation.reading import field, first_found, read_json, read_parquet, with_unique_ids
 from llavakit.evaluation.scoring.relaxed import relaxed
+from llavakit.evaluation.scoring.shares import mean_credit
 
 _SHORT = {
     "v1.5": "Answer the question using a single word or phrase.",
@@ -75,15 +75,11 @@ def mark(question: Question, answer: str) -> Verdict:
 
 def summarise(verdicts: Sequence[Verdict]) -> Figures:
     """Percent right of all, and of each half."""
-    figures = {"overall": _mean(verdicts)}
+    figures = {"overall": mean_credit(verdicts)}
     for half in HALVES:
         if those := [v for v in verdicts if v.question.category == half]:
-            figures[half] = _mean(those)
+            figures[half] = mean_credit(those)
     return figures
-
-
-def _mean(verdicts: Sequence[Verdict]) -> float:
-    return 100 * sum(v.credit for v in verdicts) / len(verdicts) if verdicts else math.nan
 
 
 _PUBLISHED = (

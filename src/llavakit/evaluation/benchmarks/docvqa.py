@@ -22,9 +22,9 @@ from llavakit.evaluation.benchmark import (
 from llavakit.evaluation.pictures import InFile, InParquet, PictureSource
 from llavakit.evaluation.reading import field, first_found, read_json, read_parquet, with_unique_ids
 from llavakit.evaluation.scoring.anls import anls, llava_anls
+from llavakit.evaluation.wording import SHORT
 from llavakit.evaluation.writing import write_whole
 
-SHORT = "Answer the question using a single word or phrase."
 _FROM = "https://rrc.cvc.uab.es/?ch=17&com=downloads, task 1"
 SPLITS = {
     "val": NeededFile("val_v1.0.json", _FROM, "2 MB"),

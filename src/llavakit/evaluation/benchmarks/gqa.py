@@ -23,8 +23,9 @@ from llavakit.evaluation.benchmark import (
 from llavakit.evaluation.pictures import InFile, InParquet, PictureSource
 from llavakit.evaluation.reading import field, first_found, found, read_json, read_parquet, with_unique_ids
 from llavakit.evaluation.scoring.choices_lmms import without_case_and_punctuation
+from llavakit.evaluation.scoring.shares import mean_credit
+from llavakit.evaluation.wording import SHORT
 
-SHORT = "Answer the question using a single word or phrase."
 _FROM = "https://cs.stanford.edu/people/dorarad/gqa/download.html"
 ASKED = NeededFile("testdev_balanced_questions.json", f"{_FROM}, questions1.2.zip", "12 MB")
 PICTURES = NeededFile("images", f"{_FROM}, images.zip", "20 GB", required=False)
@@ -74,16 +75,12 @@ def mark(question: Question, answer: str) -> Verdict:
 
 def summarise(verdicts: Sequence[Verdict]) -> Figures:
     """Percent right of all, of yes-or-no and choice questions (binary) and of open ones, and by structure."""
-    figures = {"accuracy": _mean(verdicts)}
-    figures["binary"] = _mean([v for v in verdicts if v.question.category != "query"])
-    figures["open"] = _mean([v for v in verdicts if v.question.category == "query"])
+    figures = {"accuracy": mean_credit(verdicts)}
+    figures["binary"] = mean_credit([v for v in verdicts if v.question.category != "query"])
+    figures["open"] = mean_credit([v for v in verdicts if v.question.category == "query"])
     for name in sorted({v.question.category for v in verdicts}):
-        figures[name] = _mean([v for v in verdicts if v.question.category == name])
+        figures[name] = mean_credit([v for v in verdicts if v.question.category == name])
     return figures
-
-
-def _mean(verdicts: Sequence[Verdict]) -> float:
-    return 100 * sum(v.credit for v in verdicts) / len(verdicts) if verdicts else math.nan
 
 
 def others(questions: Sequence[Question], answers: Mapping[str, str]) -> Figures:

@@ -10,14 +10,12 @@ Judges drift: numbers are comparable under the same judge alone. Published ones 
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from llavakit.errors import LlavakitError
 from llavakit.evaluation.benchmark import (
     Benchmark,
     Figures,
@@ -28,7 +26,7 @@ from llavakit.evaluation.benchmark import (
     Verdict,
 )
 from llavakit.evaluation.pictures import InFile
-from llavakit.evaluation.reading import field, first_found, read_json, with_unique_ids
+from llavakit.evaluation.reading import field, first_found, read_json, read_lines, with_unique_ids
 from llavakit.synthesis.teacher import Message, TeacherRequest
 
 JUDGE = "gpt-4-0314"
@@ -61,11 +59,12 @@ def read(files: Mapping[str, NeededFile], folder: Path, variant: str) -> list[Qu
     rules = read_json(first_found(folder, RULE)[1][0])
     in_the_wild = files is WILD
     contexts = {
-        str(row["image"]): _context(row, paths["context"], in_the_wild) for row in _lines(paths["context"])
+        str(row["image"]): _context(row, paths["context"], in_the_wild)
+        for _, row in read_lines(paths["context"])
     }
-    references = {str(row["question_id"]): row for row in _lines(paths["reference"])}
+    references = {str(row["question_id"]): row for _, row in read_lines(paths["reference"])}
     questions = []
-    for row in _lines(paths["asked"]):
+    for _, row in read_lines(paths["asked"]):
         name, image = (str(field(row, part, paths["asked"])) for part in ("question_id", "image"))
         kind = str(field(row, "category", paths["asked"]))
         rule = field(rules, f"llava_bench_{kind}" if in_the_wild else kind, RULE.path)
@@ -88,16 +87,6 @@ def _context(row: Mapping[str, Any], path: Path, in_the_wild: bool) -> str:
         return "\n".join(told) if isinstance(told, list) else str(told)
     boxes = "\n".join(f"{box['category']}: {box['bbox']}" for box in field(row, "instances", path))
     return "\n".join(field(row, "captions", path)) + "\n\n" + boxes
-
-
-def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
-    for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            yield json.loads(line)
-        except ValueError as error:
-            raise LlavakitError(f"{path}, line {number}, is not JSON ({error}): download it again") from error
 
 
 def ask_judge(question: Question, answer: str) -> TeacherRequest:

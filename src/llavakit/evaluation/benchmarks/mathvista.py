@@ -31,8 +31,10 @@ from llavakit.evaluation.benchmark import (
 )
 from llavakit.evaluation.pictures import InFile, InParquet, PictureSource
 from llavakit.evaluation.reading import field, first_found, found, read_json, read_parquet, with_unique_ids
-from llavakit.evaluation.scoring.choices import DIRECTLY, option_lines
+from llavakit.evaluation.scoring.choices import option_lines
+from llavakit.evaluation.scoring.shares import percent
 from llavakit.evaluation.scoring.typed_answers import Form, extracted, normalised
+from llavakit.evaluation.wording import DIRECTLY
 from llavakit.evaluation.writing import write_whole
 from llavakit.synthesis.teacher import Message, TeacherRequest
 
@@ -218,14 +220,10 @@ def summarise(verdicts: Sequence[Verdict]) -> Figures:
         names += [f"task: {question.category}"] * bool(question.category)
         for name in [*names, *(f"skill: {skill}" for skill in question.meta["skills"])]:
             parts.setdefault(name, []).append(verdict.credit)
-    figures = {"accuracy": _percent(parts.pop("accuracy"))}
+    figures = {"accuracy": percent(parts.pop("accuracy"))}
     for name, fact in (("without a judge", "alone"), ("without nearest choices", "sure")):
-        figures[name] = _percent([verdict.facts.get(fact, math.nan) for verdict in verdicts])
-    return figures | {name: _percent(part) for name, part in sorted(parts.items())}
-
-
-def _percent(credits: Sequence[float]) -> float:
-    return 100 * sum(credits) / len(credits) if credits else math.nan
+        figures[name] = percent([verdict.facts.get(fact, math.nan) for verdict in verdicts])
+    return figures | {name: percent(part) for name, part in sorted(parts.items())}
 
 
 def others(questions: Sequence[Question], answers: Mapping[str, str]) -> Figures:
@@ -241,8 +239,8 @@ def others(questions: Sequence[Question], answers: Mapping[str, str]) -> Figures
         whole.append(0.0 if empty and question.meta["form"].choices else verdict.credit)
         floatless.append(0.0 if question.meta["form"].kind == "float" else verdict.credit)
     return {
-        "MathVista: without a judge, empty replies ignored": _percent(whole),
-        "lmms-eval 0.7.3: without a judge, decimals lost": _percent(floatless),
+        "MathVista: without a judge, empty replies ignored": percent(whole),
+        "lmms-eval 0.7.3: without a judge, decimals lost": percent(floatless),
     }
 
 

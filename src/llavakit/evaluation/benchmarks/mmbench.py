@@ -28,9 +28,11 @@ from llavakit.evaluation.benchmark import (
 )
 from llavakit.evaluation.pictures import InBase64, InParquet, PictureSource
 from llavakit.evaluation.reading import field, first_found, read_parquet, read_tsv, with_unique_ids
-from llavakit.evaluation.scoring.choices import DIRECTLY, REFUSED, lettered, mmbench_choice, option_lines
+from llavakit.evaluation.scoring.choices import REFUSED, lettered, mmbench_choice, option_lines
 from llavakit.evaluation.scoring.choices_lmms import static
+from llavakit.evaluation.scoring.shares import percent
 from llavakit.evaluation.spreadsheet import write_spreadsheet
+from llavakit.evaluation.wording import DIRECTLY
 from llavakit.synthesis.teacher import Message, TeacherRequest
 
 _LANGUAGES = ("en", "cn")
@@ -179,22 +181,18 @@ def summarise(verdicts: Sequence[Verdict]) -> Figures:
         units.setdefault(verdict.question.unit, []).append(verdict)
     hits = {unit: _all_right([verdict.credit for verdict in rows]) for unit, rows in units.items()}
     first = [verdict.credit for verdict in verdicts if not verdict.question.meta["rotation"]]
-    figures = {"circular": _percent(list(hits.values())), "vanilla": _percent(first)}
+    figures = {"circular": percent(list(hits.values())), "vanilla": percent(first)}
     parts: dict[str, list[float]] = {}
     for unit, rows in units.items():
         question = rows[0].question
         for name in (question.meta["l2-category"], question.category):
             if name:
                 parts.setdefault(f"circular: {name}", []).append(hits[unit])
-    return figures | {name: _percent(part) for name, part in sorted(parts.items())}
+    return figures | {name: percent(part) for name, part in sorted(parts.items())}
 
 
 def _all_right(credits: list[float]) -> float:
     return math.nan if any(map(math.isnan, credits)) else float(all(credits))
-
-
-def _percent(credits: list[float]) -> float:
-    return 100 * sum(credits) / len(credits) if credits else math.nan
 
 
 def others(questions: Sequence[Question], answers: Mapping[str, str]) -> Figures:
@@ -204,7 +202,7 @@ def others(questions: Sequence[Question], answers: Mapping[str, str]) -> Figures
         letter = static(answers.get(question.id, ""), lettered(question.meta["options"]))
         units[question.unit] = units.get(question.unit, True) and letter == question.truth
     known = all(question.truth for question in questions)
-    return {"lmms-eval: static": _percent([float(hit) for hit in units.values()]) if known else math.nan}
+    return {"lmms-eval: static": percent([float(hit) for hit in units.values()]) if known else math.nan}
 
 
 _JUDGE = {

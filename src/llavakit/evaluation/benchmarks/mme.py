@@ -23,8 +23,8 @@ from llavakit.evaluation.benchmark import (
 )
 from llavakit.evaluation.pictures import InFile, InParquet, PictureSource
 from llavakit.evaluation.reading import field, found, read_parquet, with_unique_ids
+from llavakit.evaluation.wording import SHORT
 
-SHORT = "Answer the question using a single word or phrase."
 _YES_OR_NO = "Please answer yes or no."
 PERCEPTION = (
     "existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR",

@@ -35,8 +35,10 @@ from llavakit.evaluation.benchmark import (
 from llavakit.evaluation.pictures import InParquet
 from llavakit.evaluation.reading import ParquetRow, field, first_found, read_parquet, with_unique_ids
 from llavakit.evaluation.scoring import choices_lmms
-from llavakit.evaluation.scoring.choices import DIRECTLY, lettered, mmmu_choice, option_lines
+from llavakit.evaluation.scoring.choices import lettered, mmmu_choice, option_lines
 from llavakit.evaluation.scoring.open_answers import candidates, fits
+from llavakit.evaluation.scoring.shares import percent
+from llavakit.evaluation.wording import DIRECTLY, SHORT
 from llavakit.evaluation.writing import write_whole
 
 DISCIPLINES = {
@@ -57,7 +59,6 @@ SUBJECTS = {subject: name for name, subjects in DISCIPLINES.items() for subject 
 SEED = 42
 """Of the generator from which MMMU's tool draws a letter for an answer in which it finds none."""
 
-_SHORT = "Answer the question using a single word or phrase."
 _PICTURES = tuple(f"image_{number}" for number in range(1, 8))
 _OFFICIAL = "https://huggingface.co/datasets/MMMU/MMMU"
 _COPY = "https://huggingface.co/datasets/lmms-lab-encoder/MMMU"
@@ -105,10 +106,10 @@ def _question(row: ParquetRow, subject: str, split: str, variant: str, turn: int
         raise LlavakitError(f"{where}, question {name}: {len(options)} options and the answer {answer!r}")
     if variant == "v1.5":
         lines = "".join(f"({letter}) {text}\n" for letter, text in lettered(options).items())
-        prompt = f"{asked}\n{lines}\n{DIRECTLY}" if options else f"{asked}\n{_SHORT}"
+        prompt = f"{asked}\n{lines}\n{DIRECTLY}" if options else f"{asked}\n{SHORT}"
         shown = ["image_1"]
     else:
-        prompt = f"{asked}\n{option_lines(options)}\n\n{DIRECTLY}" if options else f"{asked}\n\n{_SHORT}"
+        prompt = f"{asked}\n{option_lines(options)}\n\n{DIRECTLY}" if options else f"{asked}\n\n{SHORT}"
         shown = sorted({f"image_{number}" for number in re.findall(r"<image ([1-7])>", prompt)})
     return Question(
         id=name,
@@ -185,16 +186,12 @@ def summarise(verdicts: Sequence[Verdict]) -> Figures:
         for name in ("accuracy", kind, SUBJECTS[question.category], question.category):
             parts.setdefault(name, []).append(credit)
     figures = {
-        "accuracy": _percent(parts["accuracy"]),
-        "unread answers wrong": _percent(unlucky),
-        "unread answers at their chance": _percent(even),
+        "accuracy": percent(parts["accuracy"]),
+        "unread answers wrong": percent(unlucky),
+        "unread answers at their chance": percent(even),
     }
     names = ("with options", "open", *DISCIPLINES, *sorted(SUBJECTS))
-    return figures | {name: _percent(parts[name]) for name in names if name in parts}
-
-
-def _percent(credits: Sequence[float]) -> float:
-    return 100 * sum(credits) / len(credits) if credits else math.nan
+    return figures | {name: percent(parts[name]) for name in names if name in parts}
 
 
 def others(questions: Sequence[Question], answers: Mapping[str, str]) -> Figures:
@@ -215,8 +212,8 @@ def others(questions: Sequence[Question], answers: Mapping[str, str]) -> Figures
         else:
             open_ones.append(float(fits(candidates(answer), truths)))
     return {
-        "lmms-eval 0.7.3: mmmu_acc": _percent([*with_options, *open_ones]),
-        "lmms-eval 0.7.2: mmmu_acc": _percent([*with_options, *(0.0 for _ in open_ones)]),
+        "lmms-eval 0.7.3: mmmu_acc": percent([*with_options, *open_ones]),
+        "lmms-eval 0.7.2: mmmu_acc": percent([*with_options, *(0.0 for _ in open_ones)]),
     }
 
 

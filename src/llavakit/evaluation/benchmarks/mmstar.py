@@ -28,8 +28,10 @@ from llavakit.evaluation.benchmark import (
 )
 from llavakit.evaluation.pictures import InParquet
 from llavakit.evaluation.reading import ParquetRow, field, first_found, read_parquet, with_unique_ids
-from llavakit.evaluation.scoring.choices import DIRECTLY, leading_letter
+from llavakit.evaluation.scoring.choices import leading_letter
 from llavakit.evaluation.scoring.choices_lmms import extracted
+from llavakit.evaluation.scoring.shares import percent
+from llavakit.evaluation.wording import DIRECTLY
 
 TABLE = NeededFile("mmstar.parquet", "https://huggingface.co/datasets/Lin-Chen/MMStar", "42 MB")
 _YES_OR_NO = " Please answer yes or no."  # taken out where a question has it, since a letter is asked for
@@ -72,14 +74,10 @@ def summarise(verdicts: Sequence[Verdict]) -> Figures:
         for name in (question.category, f"{question.category}: {question.meta['l2_category']}"):
             parts.setdefault(name, []).append(credit)
     return {
-        "overall": _percent([credit for _, credit in scored]),
+        "overall": percent([credit for _, credit in scored]),
         "average over 18 l2 categories": _over_parts(scored),
-        **{name: _percent(part) for name, part in sorted(parts.items())},
+        **{name: percent(part) for name, part in sorted(parts.items())},
     }
-
-
-def _percent(credits: Sequence[float]) -> float:
-    return 100 * sum(credits) / len(credits) if credits else math.nan
 
 
 def _over_parts(scored: Sequence[tuple[Question, float]]) -> float:
@@ -87,7 +85,7 @@ def _over_parts(scored: Sequence[tuple[Question, float]]) -> float:
     parts: dict[str, list[float]] = {}
     for question, credit in scored:
         parts.setdefault(question.meta["l2_category"], []).append(credit)
-    return sum(map(_percent, parts.values())) / len(parts) if parts else math.nan
+    return sum(map(percent, parts.values())) / len(parts) if parts else math.nan
 
 
 def others(questions: Sequence[Question], answers: Mapping[str, str]) -> Figures:

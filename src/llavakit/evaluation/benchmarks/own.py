@@ -7,8 +7,6 @@ breakdown) and `id`; other fields stay with the question. The quickstart writes 
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +14,8 @@ from pathlib import Path
 from llavakit.errors import LlavakitError
 from llavakit.evaluation.benchmark import Benchmark, Figures, NeededFile, Question, Variant, Verdict
 from llavakit.evaluation.pictures import InFile
-from llavakit.evaluation.reading import field, first_found, with_unique_ids
+from llavakit.evaluation.reading import field, first_found, read_lines, with_unique_ids
+from llavakit.evaluation.scoring.shares import mean_credit
 
 FILE = NeededFile("questions.jsonl", "your own questions", "as many as you like", required=False)
 EXAM = NeededFile(
@@ -27,20 +26,11 @@ _FIELDS = ("image", "question", "answer", "task", "id")
 
 
 def read(folder: Path, variant: str) -> list[Question]:
-    """The questions in the file's order, known by their `id` or else their line."""
+    """The questions in the file's order, known by their `id` or else their place."""
     _, paths = first_found(folder, FILE, EXAM)
     path = paths[0]
     questions = []
-    for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise LlavakitError(
-                f"{path}, line {number}, is not JSON ({error}); write a row a line."
-            ) from error
-        where = f"{path}, line {number},"
+    for number, (where, row) in enumerate(read_lines(path, "write an object a line"), 1):
         asked, truth = field(row, "question", where), field(row, "answer", where)
         if not isinstance(asked, str) or not isinstance(truth, str | int | float) or not bare(str(truth)):
             raise LlavakitError(f"{where} needs a question and an answer that are texts and not empty.")
@@ -64,14 +54,10 @@ def mark(question: Question, answer: str) -> Verdict:
 
 def summarise(verdicts: Sequence[Verdict]) -> Figures:
     """Percent right of all, and of each task."""
-    figures = {"accuracy": _mean(verdicts)}
+    figures = {"accuracy": mean_credit(verdicts)}
     for task in sorted({v.question.category for v in verdicts} - {""}):
-        figures[task] = _mean([v for v in verdicts if v.question.category == task])
+        figures[task] = mean_credit([v for v in verdicts if v.question.category == task])
     return figures
-
-
-def _mean(verdicts: Sequence[Verdict]) -> float:
-    return 100 * sum(v.credit for v in verdicts) / len(verdicts) if verdicts else math.nan
 
 
 BENCHMARK = Benchmark(

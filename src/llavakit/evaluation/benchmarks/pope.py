@@ -10,7 +10,6 @@ files alone; or from the Hugging Face copy.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,10 +26,11 @@ from llavakit.evaluation.benchmark import (
     Verdict,
 )
 from llavakit.evaluation.pictures import InFile, InParquet
-from llavakit.evaluation.reading import field, first_found, found, read_parquet, with_unique_ids
+from llavakit.evaluation.reading import field, first_found, found, read_lines, read_parquet, with_unique_ids
+from llavakit.evaluation.scoring.shares import share
+from llavakit.evaluation.wording import SHORT
 
 SPLITS = ("random", "popular", "adversarial")
-SHORT = "Answer the question using a single word or phrase."
 _FROM = "https://github.com/RUCAIBox/POPE, output/coco (commit e3e39262 for LLaVA's 8,910 questions)"
 LABELS = {split: NeededFile(f"coco_pope_{split}.json", _FROM, "0.4 MB", required=False) for split in SPLITS}
 LLAVA_FILE = NeededFile(
@@ -52,7 +52,7 @@ def read(folder: Path, variant: str) -> list[Question]:
             return with_unique_ids(list(_from_copy(copies)), copies[0])
         for needed in LABELS.values():
             first_found(folder, needed, COPY)
-    labels = {split: list(_lines(folder / needed.path)) for split, needed in LABELS.items()}
+    labels = {split: [row for _, row in read_lines(folder / needed.path)] for split, needed in LABELS.items()}
     if files := found(folder, LLAVA_FILE):
         return with_unique_ids(list(_from_llava(files[0], labels, folder)), files[0])
     questions = [
@@ -67,7 +67,7 @@ def _from_llava(
     path: Path, labels: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path
 ) -> Iterator[Question]:
     asked: dict[str, int] = dict.fromkeys(SPLITS, 0)
-    for row in _lines(path):
+    for _, row in read_lines(path):
         split = str(field(row, "category", path))
         if split not in asked:
             raise LlavakitError(
@@ -118,21 +118,6 @@ def _truth(label: Any, path: Path) -> str:
     return str(label)
 
 
-def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
-    try:
-        text = path.read_text("utf-8")
-    except OSError as error:
-        raise LlavakitError(f"{path} cannot be read: {error.strerror}") from error
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise LlavakitError(f"{path}, line {number}, is not JSON ({error}): download it again") from error
-        yield row
-
-
 def says(answer: str) -> str:
     """`yes` or `no` by LLaVA's rule: splitting is on single spaces, so "no" before a line's end is no "no"."""
     words = answer.partition(".")[0].replace(",", "").split(" ")
@@ -163,18 +148,14 @@ def _rates(verdicts: Sequence[Verdict]) -> Figures:
     said = [(v.parsed == "yes", v.question.truth == "yes") for v in verdicts]
     true_yes = sum(a and b for a, b in said)
     said_yes, are_yes = sum(a for a, _ in said), sum(b for _, b in said)
-    precision, recall = _share(true_yes, said_yes), _share(true_yes, are_yes)
+    precision, recall = share(true_yes, said_yes), share(true_yes, are_yes)
     return {
-        "accuracy": _share(sum(a == b for a, b in said), len(said)),
+        "accuracy": share(sum(a == b for a, b in said), len(said)),
         "precision": precision,
         "recall": recall,
-        "F1": _share(2 * true_yes, said_yes + are_yes),
-        "yes ratio": _share(said_yes, len(said)),
+        "F1": share(2 * true_yes, said_yes + are_yes),
+        "yes ratio": share(said_yes, len(said)),
     }
-
-
-def _share(part: int, whole: int) -> float:
-    return 100 * part / whole if whole else math.nan
 
 
 def others(questions: Sequence[Question], answers: Mapping[str, str]) -> Figures:
@@ -185,8 +166,8 @@ def others(questions: Sequence[Question], answers: Mapping[str, str]) -> Figures
     missed = sum(said == "no" and truth == "yes" for said, truth in pairs)
     right = sum(said == truth for said, truth in pairs)
     return {
-        "lmms-eval: pooled F1": _share(2 * true_yes, 2 * true_yes + false_yes + missed),
-        "lmms-eval: accuracy": _share(right, len(pairs)),
+        "lmms-eval: pooled F1": share(2 * true_yes, 2 * true_yes + false_yes + missed),
+        "lmms-eval: accuracy": share(right, len(pairs)),
     }
 
 

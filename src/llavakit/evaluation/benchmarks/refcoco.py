@@ -14,7 +14,6 @@ The variant says on which scale the answer's numbers are. The prompt is that of 
 from __future__ import annotations
 
 import io
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -27,7 +26,7 @@ from llavakit.errors import LlavakitError
 from llavakit.evaluation.benchmark import Benchmark, Figures, NeededFile, Question, Variant, Verdict
 from llavakit.evaluation.pictures import InFile, InParquet, PictureSource, picture_bytes
 from llavakit.evaluation.placed import PLACE
-from llavakit.evaluation.reading import field, first_found, read_parquet, with_unique_ids
+from llavakit.evaluation.reading import field, first_found, read_lines, read_parquet, with_unique_ids
 from llavakit.evaluation.scoring.boxes import Corners, Scale, area, iou, lmms_hit, pointed
 
 _PROMPT = "Please provide the bounding box coordinate of the region this sentence describes: {}."
@@ -67,7 +66,7 @@ def read(name: str, lines: NeededFile, copy: NeededFile | None, folder: Path, va
 
 
 def _from_lines(name: str, path: Path, folder: Path, scale: Scale) -> Iterator[Question]:
-    for place, (where, row) in enumerate(_lines(path)):
+    for place, (where, row) in enumerate(read_lines(path)):
         image = PurePosixPath(str(field(row, "image", where)))
         picture = InFile(folder / PICTURES.path / image.name)
         size = (row["width"], row["height"]) if {"width", "height"} <= row.keys() else _size(picture)
@@ -80,20 +79,6 @@ def _from_lines(name: str, path: Path, folder: Path, scale: Scale) -> Iterator[Q
         yield _question(
             named or f"{name}-{place}", picture, str(phrase), corners, size, scale, image.stem, meta
         )
-
-
-def _lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise LlavakitError(f"{where}, is not JSON ({error}): download it again") from error
-        if not isinstance(row, dict):
-            raise LlavakitError(f"{where}, holds {type(row).__name__}, expected an object")
-        yield where, row
 
 
 def _corners(row: Mapping[str, Any], where: str) -> Corners:

@@ -34,8 +34,10 @@ from llavakit.evaluation.reading import (
     read_parquet,
     with_unique_ids,
 )
-from llavakit.evaluation.scoring.choices import DIRECTLY, lettered, llava_letter, option_lines
+from llavakit.evaluation.scoring.choices import lettered, llava_letter, option_lines
 from llavakit.evaluation.scoring.choices_lmms import whole_or_prefix
+from llavakit.evaluation.scoring.shares import mean_credit
+from llavakit.evaluation.wording import DIRECTLY
 
 LLAVA_FILE = NeededFile(
     "llava_test_CQM-A.json",
@@ -168,8 +170,7 @@ def mark(question: Question, answer: str) -> Verdict:
 
 
 def _share(verdicts: Sequence[Verdict], keep: Callable[[Question], bool] = lambda question: True) -> float:
-    credits = [verdict.credit for verdict in verdicts if keep(verdict.question)]
-    return 100 * sum(credits) / len(credits) if credits else math.nan
+    return mean_credit(verdict for verdict in verdicts if keep(verdict.question))
 
 
 def summarise(verdicts: Sequence[Verdict]) -> Figures:

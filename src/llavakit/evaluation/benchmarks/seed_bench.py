@@ -26,8 +26,9 @@ from llavakit.evaluation.benchmark import (
 )
 from llavakit.evaluation.pictures import InFile, InParquet, PictureSource
 from llavakit.evaluation.reading import field, first_found, present, read_json, read_parquet, with_unique_ids
-from llavakit.evaluation.scoring.choices import DIRECTLY, bare_letter, option_lines
+from llavakit.evaluation.scoring.choices import bare_letter, option_lines
 from llavakit.evaluation.scoring.choices_lmms import first_character
+from llavakit.evaluation.wording import DIRECTLY
 from llavakit.evaluation.writing import write_whole
 
 QUESTIONS = NeededFile(

@@ -7,7 +7,6 @@ its `question_id` is the picture's, so questions are known by picture and text. 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,10 +23,17 @@ from llavakit.evaluation.benchmark import (
     Verdict,
 )
 from llavakit.evaluation.pictures import InFile, InParquet, PictureSource
-from llavakit.evaluation.reading import field, first_found, read_json, read_parquet, with_unique_ids
+from llavakit.evaluation.reading import (
+    field,
+    first_found,
+    read_json,
+    read_lines,
+    read_parquet,
+    with_unique_ids,
+)
 from llavakit.evaluation.scoring.vqa_accuracy import m4c, m4c_accuracy, official_accuracy
+from llavakit.evaluation.wording import SHORT
 
-SHORT = "Answer the question using a single word or phrase."
 _LINE = "Reference OCR token:"
 TRUTH = NeededFile("TextVQA_0.5.1_val.json", "https://textvqa.org/dataset", "21 MB", required=False)
 ASKED = NeededFile(
@@ -90,18 +96,10 @@ def _tokens(folder: Path) -> dict[str, str]:
     """The tokens by question, out of LLaVA's prompts of three lines."""
     _, paths = first_found(folder, ASKED)
     tokens = {}
-    for number, line in enumerate(paths[0].read_text("utf-8").split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise LlavakitError(
-                f"{paths[0]}, line {number}, is not JSON ({error}): download it again"
-            ) from error
+    for where, row in read_lines(paths[0]):
         parts = str(field(row, "text", paths[0])).split("\n")
         if len(parts) != 3 or not parts[1].startswith(_LINE):
-            raise LlavakitError(f"{paths[0]}, line {number}, has no line of tokens: download it again")
+            raise LlavakitError(f"{where}, has no line of tokens: download it again")
         tokens[_id(str(field(row, "question_id", paths[0])), parts[0].strip())] = (
             parts[1].removeprefix(_LINE).strip()
         )

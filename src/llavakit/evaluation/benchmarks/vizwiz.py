@@ -27,11 +27,12 @@ from llavakit.evaluation.benchmark import (
 from llavakit.evaluation.pictures import InFile, InParquet, PictureSource
 from llavakit.evaluation.placed import PLACE
 from llavakit.evaluation.reading import field, first_found, read_json, read_parquet, with_unique_ids
+from llavakit.evaluation.scoring.shares import mean_credit
 from llavakit.evaluation.scoring.vqa_accuracy import m4c, m4c_accuracy, official_accuracy
+from llavakit.evaluation.wording import SHORT
 from llavakit.evaluation.writing import write_whole
 
 _UNSURE = "When the provided information is insufficient, respond with 'Unanswerable'."
-_SHORT = "Answer the question using a single word or phrase."
 _FROM = "https://vizwiz.org/tasks-and-datasets/vqa"
 SPLITS = {
     split: NeededFile(f"Annotations/{split}.json", f"{_FROM}, Annotations.zip", size)
@@ -61,7 +62,7 @@ def read(split: str, folder: Path, variant: str) -> list[Question]:
         category = str(row.get("category" if copied else "answer_type") or "")
         # the copy's order is its own, so its places say nothing
         meta = {} if copied else {PLACE: place}
-        text = f"{asked}\n{_UNSURE}\n{_SHORT}"
+        text = f"{asked}\n{_UNSURE}\n{SHORT}"
         questions.append(Question(image, (picture,), text, truth or None, category=category, meta=meta))
     return with_unique_ids(questions, paths[0])
 
@@ -93,14 +94,10 @@ def mark(question: Question, answer: str) -> Verdict:
 
 def summarise(verdicts: Sequence[Verdict]) -> Figures:
     """Percent of all, and by type of answer."""
-    figures = {"accuracy": _mean(verdicts)}
+    figures = {"accuracy": mean_credit(verdicts)}
     for name in sorted({v.question.category for v in verdicts} - {""}):
-        figures[name] = _mean([v for v in verdicts if v.question.category == name])
+        figures[name] = mean_credit([v for v in verdicts if v.question.category == name])
     return figures
-
-
-def _mean(verdicts: Sequence[Verdict]) -> float:
-    return 100 * sum(v.credit for v in verdicts) / len(verdicts) if verdicts else math.nan
 
 
 def others(questions: Sequence[Question], answers: Mapping[str, str]) -> Figures:

@@ -24,6 +24,7 @@ from llavakit.evaluation.benchmark import (
 )
 from llavakit.evaluation.pictures import InFile, InParquet
 from llavakit.evaluation.reading import field, first_found, read_json, read_parquet, with_unique_ids
+from llavakit.evaluation.scoring.shares import percent
 from llavakit.evaluation.scoring.vqa_accuracy import (
     m4c,
     m4c_accuracy,
@@ -31,9 +32,9 @@ from llavakit.evaluation.scoring.vqa_accuracy import (
     official_accuracy,
     soft_accuracy,
 )
+from llavakit.evaluation.wording import SHORT
 from llavakit.evaluation.writing import write_whole
 
-SHORT = "Answer the question using a single word or phrase."
 _FROM = "https://visualqa.org/download.html"
 VAL = NeededFile("v2_OpenEnded_mscoco_val2014_questions.json", _FROM, "21 MB", required=False)
 ANSWERS = NeededFile("v2_mscoco_val2014_annotations.json", _FROM, "158 MB", required=False)
@@ -120,23 +121,19 @@ def mark(question: Question, answer: str) -> Verdict:
 
 def summarise(verdicts: Sequence[Verdict]) -> Figures:
     """Percent of all, and by type of answer."""
-    figures = {"accuracy": _mean([v.credit for v in verdicts])}
+    figures = {"accuracy": percent([v.credit for v in verdicts])}
     for name in sorted({v.question.category for v in verdicts} - {""}):
-        figures[name] = _mean([v.credit for v in verdicts if v.question.category == name])
+        figures[name] = percent([v.credit for v in verdicts if v.question.category == name])
     return figures
-
-
-def _mean(credits: Sequence[float]) -> float:
-    return 100 * sum(credits) / len(credits) if credits else math.nan
 
 
 def others(questions: Sequence[Question], answers: Mapping[str, str]) -> Figures:
     """By the official tool on answers as they stand, by the m4c tool, and by lmms-eval, which always normalises."""
     said = [(answers.get(q.id, ""), q.truth) for q in questions if q.truth is not None]
     return {
-        "vqaEval, answers as they stand: accuracy": _mean([official_accuracy(*pair) for pair in said]),
-        "m4c: accuracy": _mean([m4c_accuracy(*pair) for pair in said]),
-        "lmms-eval: exact_match": _mean(
+        "vqaEval, answers as they stand: accuracy": percent([official_accuracy(*pair) for pair in said]),
+        "m4c: accuracy": percent([m4c_accuracy(*pair) for pair in said]),
+        "lmms-eval: exact_match": percent(
             [soft_accuracy(official(a), [official(t) for t in told]) for a, told in said]
         ),
     }

@@ -18,9 +18,6 @@ import re
 import string
 from collections.abc import Mapping, Sequence
 
-DIRECTLY = "Answer with the option's letter from the given choices directly."
-"""The line by which LLaVA asks for a letter."""
-
 REFUSED = "Z"
 """What `mmbench_choice` gives for an answer that declines."""
 
