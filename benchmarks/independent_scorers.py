@@ -1,32 +1,32 @@
 """Do scorers written by others give what ours give? `python benchmarks/independent_scorers.py`
 
-Ten thousand random answers (words, numbers, contractions, marks in odd places) go through lmms-eval's own scoring
-functions and through llavakit's. Each line says how many differ, and how many of those for the reason that is known; a
-difference without a known reason fails the run. The package is had with pip into a temporary folder, and single files
-of it are opened by their path, without what it needs; where it cannot be had, the result says so.
+Ten thousand random answers (words, numbers, contractions, marks in odd places) go through the scoring functions of
+lmms-eval and of the package `anls`, and through llavakit's. Each line says how many differ, and how many of those for
+the reason that is known; a difference without a known reason fails the run. Where a package cannot be had, the result
+says so. Letters of options are in `independent_choices.py`.
 """
 
 from __future__ import annotations
 
 import copy
-import importlib.util
 import random
 import subprocess
 import sys
-import tempfile
-import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
+from independent import compared, opened, package, phrase, stand_in_for_lmms_eval
+from independent_choices import letters
 from llavakit.evaluation.benchmark import Question
-from llavakit.evaluation.benchmarks import mme, pope
-from llavakit.evaluation.scoring import choices_lmms, vqa_accuracy
+from llavakit.evaluation.benchmarks import chartqa, mme, pope
+from llavakit.evaluation.scoring import vqa_accuracy
+from llavakit.evaluation.scoring.anls import anls
+from llavakit.evaluation.scoring.relaxed import relaxed
 from results import write_result
 
 NUMBER, SEED = 10_000, 0
-PACKAGE = "lmms-eval==0.7.3"
+PACKAGES = ("lmms-eval==0.7.3", "lmms-eval==0.2.4", "anls==0.0.2")
 _PIECES = (
     "yes no Yes No yes. no. y n not two ten none a an the dog dog's cats man's dont cant someonell im ive shes "
     "hadnt've 'ow'sat y'alld've A B C D A. B. C. A) (B) E red blue light-blue 3. 3.5 19.sep $2.50 1,000 1,,2 50% "
@@ -35,75 +35,17 @@ _PIECES = (
 WORDS = _PIECES.split()
 
 
-def answer(draw: random.Random) -> str:
-    """One to five words with or without spaces, now and then a line's end, a tab or nothing at all."""
-    joints = (" ", " ", " ", "", "\n", "\t", ", ", "; ")
-    words = draw.choices(WORDS, k=draw.choice((0, 1, 1, 1, 2, 2, 3, 5)))
-    return "".join(word + draw.choice(joints) for word in words[:-1]) + "".join(words[-1:])
-
-
-def package() -> Path:
-    """The package's folder, unpacked and not installed."""
-    folder = Path(tempfile.gettempdir()) / "llavakit-independent-scorers"
-    if not (folder / "lmms_eval").is_dir():
-        folder.mkdir(exist_ok=True)
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(folder), PACKAGE]
-        subprocess.run(command, check=True, timeout=120)
-        with zipfile.ZipFile(next(folder.glob("lmms_eval-*.whl"))) as wheel:
-            wheel.extractall(folder)
-    return folder
-
-
-def opened(folder: Path, path: str) -> Any:
-    """One file of lmms_eval/tasks as a module, by its path."""
-    name = "lmms_eval.tasks." + path.removesuffix(".py").replace("/", ".")
-    spec = importlib.util.spec_from_file_location(name, folder / "lmms_eval" / "tasks" / path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def stand_in(name: str, **content: Any) -> None:
-    """An empty module in the place of one that the files import and scoring does not use."""
-    module = ModuleType(name)
-    vars(module).update(content)
-    sys.modules[name] = module
-
-
-def compared(
-    name: str,
-    cases: Sequence[Any],
-    theirs: Callable[[Any], Any],
-    ours: Callable[[Any], Any],
-    known: Callable[[Any], bool] = lambda _: False,
-    reason: str = "",
-) -> dict[str, Any]:
-    """Counts the cases that differ. known: whether a case is one of those that should be able to."""
-    differ = [case for case in cases if theirs(case) != ours(case)]
-    unexplained = [case for case in differ if not known(case)]
-    told = f", all {len(differ):,} where {reason}" if differ and not unexplained else ""
-    print(f"{name}: {len(differ):,} of {len(cases):,} differ{told}")
-    if unexplained:
-        print(f"  {len(unexplained):,} without a known reason, such as {unexplained[0]!r}")
-    return {
-        "rule": name,
-        "cases": len(cases),
-        "differ": len(differ),
-        "reason": reason,
-        "unexplained": len(unexplained),
-    }
-
-
 def vqa(folder: Path, draw: random.Random, answers: Sequence[str]) -> list[dict[str, Any]]:
     """The m4c normaliser, TextVQA's and VQAv2's accuracy."""
-    processor = opened(folder, "_task_utils/vqa_eval_metric.py").EvalAIAnswerProcessor()
-    textvqa, vqav2 = opened(folder, "textvqa/utils.py"), opened(folder, "vqav2/utils.py")
+    processor = opened(folder, "lmms_eval/tasks/_task_utils/vqa_eval_metric.py").EvalAIAnswerProcessor()
+    textvqa, vqav2 = (
+        opened(folder, "lmms_eval/tasks/textvqa/utils.py"),
+        opened(folder, "lmms_eval/tasks/vqav2/utils.py"),
+    )
     cases = []
     for said in answers:
         same = draw.choice((0, 1, 2, 3, 4, 9, 10))
-        people = [said] * same + [answer(draw) for _ in range(10 - same)]
+        people = [said] * same + [phrase(draw, WORDS) for _ in range(10 - same)]
         cases.append((said.upper() if draw.random() < 0.2 else said, people))
 
     def plain(case: tuple[str, list[str]]) -> float:
@@ -145,7 +87,10 @@ def vqa(folder: Path, draw: random.Random, answers: Sequence[str]) -> list[dict[
 
 def yes_or_no(folder: Path, draw: random.Random, answers: Sequence[str]) -> list[dict[str, Any]]:
     """MME's reading and POPE's figures."""
-    their_mme, their_pope = opened(folder, "mme/utils.py"), opened(folder, "pope/utils.py")
+    their_mme, their_pope = (
+        opened(folder, "lmms_eval/tasks/mme/utils.py"),
+        opened(folder, "lmms_eval/tasks/pope/utils.py"),
+    )
     questions = [Question(str(n), (), "", draw.choice(("yes", "no"))) for n in range(len(answers))]
     said = {question.id: text for question, text in zip(questions, answers, strict=True)}
     rows = [
@@ -175,38 +120,99 @@ def yes_or_no(folder: Path, draw: random.Random, answers: Sequence[str]) -> list
     ]  # fmt: skip
 
 
-def letters(folder: Path, answers: Sequence[str]) -> list[dict[str, Any]]:
-    """ScienceQA's whole answer or prefix, against every letter in turn."""
-    theirs = opened(folder, "scienceqa/utils.py")
-    doc = {"choices": ["w", "x", "y", "z"]}
+def charts(folder: Path, draw: random.Random) -> list[dict[str, Any]]:
+    """Relaxed accuracy, whose two arguments stand in another order in every tool, and what ChartQA makes of it."""
+    theirs = opened(folder, "lmms_eval/tasks/chartqa/utils.py").relaxed_correctness
+    cases = [(_figure(draw), _figure(draw)) for _ in range(NUMBER // 2)]
+    cases += [(_near(draw, target), target) for target in (_figure(draw) for _ in range(NUMBER // 2))]
+    return [
+        compared(
+            "relaxed accuracy against lmms-eval's", cases,
+            lambda case: theirs(prediction=case[0], target=case[1]), lambda case: relaxed(*case),
+        ),
+        compared(
+            "ChartQA as a task of lmms-eval, which takes blanks off the answer", cases,
+            lambda case: float(theirs(case[0].strip(), case[1])),
+            lambda case: chartqa.mark(Question("1", (), "", case[1]), case[0]).credit,
+        ),
+    ]  # fmt: skip
 
-    def right(text: str) -> list[bool]:
-        return [
-            bool(theirs.sqa_process_results({**doc, "answer": place}, [text])["exact_match"])
-            for place in range(4)
-        ]
 
-    def ours(text: str) -> list[bool]:
-        return [choices_lmms.whole_or_prefix(text) == letter for letter in "ABCD"]
+def _figure(draw: random.Random) -> str:
+    number = draw.choice((0, 1, 5, 20, 100, 1999, 2001, 0.5, 12.5, 1e6, -3))
+    if draw.random() < 0.3:
+        return draw.choice(("Yes", "blue", "BLUE", "", "nan", "inf", "-inf", "%", "1e3", "1_000", "٣"))
+    before, after = (
+        draw.choice(("", "", "", " ", "$", "+")),
+        draw.choice(("", "", "", "%", "%%", " ", "\n", ".", " m")),
+    )
+    return f"{before}{draw.choice((f'{number}', f'{number:,}', f'{number:.2f}'))}{after}"
 
-    return [compared("ScienceQA's letter by lmms-eval's rule", answers, right, ours)]
+
+def _near(draw: random.Random, target: str) -> str:
+    """The target off by up to a tenth, or in capitals, or with a blank."""
+    try:
+        return f"{float(target) * draw.choice((0.9, 0.949, 0.95, 0.951, 1, 1.049, 1.05, 1.051)):.6g}"
+    except ValueError:
+        return draw.choice((target, target.upper(), f"{target} ", target.rstrip("%")))
+
+
+def documents(lmms: Path, alone: Path, draw: random.Random) -> list[dict[str, Any]]:
+    """ANLS by lmms-eval's function, and by the package of that name, which counts lengths and the half otherwise."""
+    theirs = opened(lmms, "lmms_eval/api/metrics.py").anls
+    opened(alone, "anls/metrics/dist.py")
+    package_score = opened(alone, "anls/metrics/score.py").anls_score
+    cases = []
+    for _ in range(NUMBER):
+        truths = [phrase(draw, WORDS) for _ in range(draw.choice((1, 1, 2, 3)))]
+        cases.append((_misread(draw, draw.choice(truths)), truths))
+
+    def otherwise(case: tuple[str, list[str]]) -> bool:
+        return anls(*case) == 0.5 or any(text != " ".join(text.split()) for text in (case[0], *case[1]))
+
+    return [
+        compared(
+            "ANLS against lmms-eval's", cases, lambda case: round(theirs(case[1], [case[0]])["anls"], 9),
+            lambda case: round(anls(*case), 9),
+        ),
+        compared(
+            "ANLS against the package anls", cases, lambda case: round(package_score(*case), 9),
+            lambda case: round(anls(*case), 9), otherwise,
+            "blanks beyond single ones count as length in the common rule alone, or the similarity is exactly a half",
+        ),
+    ]  # fmt: skip
+
+
+def _misread(draw: random.Random, text: str) -> str:
+    """The text with some of its characters dropped, doubled, changed or in another case."""
+    share = draw.choice((0, 0.1, 0.3, 0.5, 0.7))
+    said = "".join(
+        draw.choice(("", letter * 2, "x", letter.swapcase(), f" {letter}"))
+        if draw.random() < share
+        else letter
+        for letter in text
+    )
+    return draw.choice((said, said, said.upper(), f" {said}\n"))
 
 
 def main() -> int:
     try:
-        folder = package()
+        lmms, older, alone = map(package, PACKAGES)
     except (OSError, subprocess.SubprocessError, StopIteration) as error:
-        print(f"{PACKAGE} cannot be had: {error}")
-        write_result("independent-scorers", {"package": PACKAGE, "had": False, "error": str(error)})
+        print(f"one of {', '.join(PACKAGES)} cannot be had: {error}")
+        write_result("independent-scorers", {"packages": PACKAGES, "had": False, "error": str(error)})
         return 1
-    stand_in("loguru", logger=SimpleNamespace(info=print, warning=print, error=print, debug=print))
-    for name in ("lmms_eval", "lmms_eval.tasks", "lmms_eval.tasks._task_utils"):
-        stand_in(name)
-    stand_in("lmms_eval.tasks._task_utils.file_utils", generate_submission_file=None)
+    stand_in_for_lmms_eval()
     draw = random.Random(SEED)
-    answers = [answer(draw) for _ in range(NUMBER)]
-    rules = [*vqa(folder, draw, answers), *yes_or_no(folder, draw, answers), *letters(folder, answers)]
-    write_result("independent-scorers", {"package": PACKAGE, "had": True, "seed": SEED, "rules": rules})
+    answers = [phrase(draw, WORDS) for _ in range(NUMBER)]
+    rules = [
+        *vqa(lmms, draw, answers),
+        *yes_or_no(lmms, draw, answers),
+        *letters(lmms, older, NUMBER, SEED),
+        *charts(lmms, draw),
+        *documents(lmms, alone, draw),
+    ]
+    write_result("independent-scorers", {"packages": PACKAGES, "had": True, "seed": SEED, "rules": rules})
     return int(any(rule["unexplained"] for rule in rules))
 
 
