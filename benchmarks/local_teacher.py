@@ -31,13 +31,12 @@ THINGS = ("dog", "cat", "bus", "bench", "kite", "horse", "boat", "chair")
 
 
 def requests(number: int) -> list[Task]:
-    """One request a picture, all of about one length."""
-    pictures = [
-        Annotated(
-            n, f"{n}.jpg", (f"A {THINGS[n % 8]} in a park.",), (Box(THINGS[n % 8], (0.1, 0.2, 0.5, 0.6)),)
-        )
-        for n in range(number)
-    ]
+    """One request a picture, which has one to five things, so that lengths differ as they do in life."""
+    pictures = []
+    for n in range(number):
+        named = [THINGS[(n + place) % 8] for place in range(1 + n % 5)]
+        boxes = tuple(Box(name, (0.1, 0.2, 0.5, 0.6)) for name in named)
+        pictures.append(Annotated(n, f"{n}.jpg", (f"A {' and a '.join(named)} in a park.",), boxes))
     return list(
         make_tasks(pictures, open_kinds(["brief"]), temperature=0.0, max_tokens=TOKENS, skipped=Counter())
     )

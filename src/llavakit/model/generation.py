@@ -79,7 +79,8 @@ def generate(
     was_training = model.training
     model.eval()
     try:
-        for places in _batches(requests, batch_tokens, batch_rows):
+        prompts = [request.prompt for request in requests]
+        for places in batches(prompts, [*map(_head_length, prompts)], batch_tokens, batch_rows):
             for place, text in _answer_batch(
                 model, places, [requests[p] for p in places], heads, sampling, stopping, max_new_tokens
             ):
@@ -160,18 +161,26 @@ def _scores(model: Llava, embeddings_1QD: Tensor, cache: DynamicCache) -> Tensor
     return model.head(feed(model, embeddings_1QD, cache))
 
 
+def _pictures_end(prompt: Encoded) -> int:
+    """Positions up to the end of the last picture; 0 without one."""
+    return max((span.start + span.length for span in prompt.images), default=0)
+
+
 def _head_length(prompt: Encoded) -> int:
     """Positions up to the end of the last picture; 0 without a picture, or when one ends the prompt."""
-    end = max((span.start + span.length for span in prompt.images), default=0)
+    end = _pictures_end(prompt)
     return end if end < len(prompt.ids) else 0
 
 
-def _batches(requests: Sequence[Request], tokens: int, rows: int) -> Iterator[list[int]]:
-    """Places of requests that are computed together: of like length after their heads, longest first, within limits."""
-    sizes = [(len(one.prompt.ids) - _head_length(one.prompt), len(one.prompt.ids)) for one in requests]
+def batches(prompts: Sequence[Encoded], heads: Sequence[int], tokens: int, rows: int) -> Iterator[list[int]]:
+    """Places of prompts that are read together: of like length after their heads, longest first, within limits.
+
+    heads: how many positions of each are its head. tokens, rows: the most positions and prompts of a batch.
+    """
+    sizes = [(len(prompt.ids) - head, len(prompt.ids)) for prompt, head in zip(prompts, heads, strict=True)]
     batch: list[int] = []
     longest = 0
-    for place in sorted(range(len(requests)), key=sizes.__getitem__, reverse=True):
+    for place in sorted(range(len(prompts)), key=sizes.__getitem__, reverse=True):
         rest, length = sizes[place]
         if batch:
             most = sizes[batch[0]][0]  # what every row of the batch reads
@@ -186,6 +195,46 @@ def _batches(requests: Sequence[Request], tokens: int, rows: int) -> Iterator[li
 
 
 @torch.no_grad()
+def read_prompts(
+    model: Llava,
+    requests: Sequence[Request],
+    heads: Sequence[int],
+    kept: PromptHeads,
+    features: PictureFeatures | None = None,
+) -> tuple[Tensor, DynamicCache, Tensor | None]:
+    """Reads prompts together; returns scores (B, K) of what comes next, the cache, and the empty positions (B).
+
+    heads: how many positions of each prompt are its head, with all pictures in it or none; heads come from `kept` as
+    far as they were read before. features: of pictures after a head; those that `kept` has when None.
+    """
+    prompts = [request.prompt for request in requests]
+    read = max(len(prompt.ids) - head for prompt, head in zip(prompts, heads, strict=True))
+    before = [max(0, len(prompt.ids) - read) for prompt in prompts]
+    cache = kept.cache(
+        [prompt.ids[:head] for prompt, head in zip(prompts, heads, strict=True)],
+        [
+            request.pictures if head >= _pictures_end(request.prompt) else ()
+            for request, head in zip(requests, heads, strict=True)
+        ],
+        before,
+    )
+    last = [_last_embeddings(model, request, read, features or kept.features) for request in requests]
+    embeddings_BQD = torch.stack([F.pad(rows_QD, (0, 0, read - len(rows_QD), 0)) for rows_QD in last])
+    width = max(before) + read
+    empty = [width - len(prompt.ids) for prompt in prompts]
+    empty_B = torch.tensor(empty, device=model.device) if any(empty) else None
+    return model.head(feed(model, embeddings_BQD, cache, empty_B)), cache, empty_B
+
+
+def _last_embeddings(model: Llava, request: Request, count: int, features: PictureFeatures) -> Tensor:
+    """The embeddings (Q, D) of a prompt's last positions, at most so many."""
+    ids = request.prompt.ids
+    if len(ids) - count >= _pictures_end(request.prompt):
+        return model.place(torch.tensor(ids[-count:], device=model.device), None)
+    return prompt_embeddings(model, [request], features)[0, -count:]
+
+
+@torch.no_grad()
 def _answer_batch(
     model: Llava,
     places: list[int],
@@ -196,32 +245,11 @@ def _answer_batch(
     max_new_tokens: int,
 ) -> Iterator[tuple[int, str]]:
     """Answers requests together; yields place and text as each is done."""
-    prompts = [request.prompt for request in requests]
-    ends = [_head_length(prompt) for prompt in prompts]
-    read = max(len(prompt.ids) - end for prompt, end in zip(prompts, ends, strict=True))
-    kept = [max(0, len(prompt.ids) - read) for prompt in prompts]
-    cache = heads.cache(
-        [prompt.ids[:end] for prompt, end in zip(prompts, ends, strict=True)],
-        [request.pictures for request in requests],
-        kept,
-    )
-    last = [_last_embeddings(model, request, read, heads.features) for request in requests]
-    embeddings_BQD = torch.stack([F.pad(rows_QD, (0, 0, read - len(rows_QD), 0)) for rows_QD in last])
-    width = max(kept) + read
-    empty = [width - len(prompt.ids) for prompt in prompts]
-    empty_B = torch.tensor(empty, device=model.device) if any(empty) else None
+    ends = [_head_length(request.prompt) for request in requests]
+    logits_BK, cache, empty_B = read_prompts(model, requests, ends, heads)
     draws_BT = torch.stack([sampling.draws(place, max_new_tokens) for place in places])
-    logits_BK = model.head(feed(model, embeddings_BQD, cache, empty_B))
     for row, ids in decode_batch(model, logits_BK, cache, sampling, draws_BT, stopping, empty_B):
         yield places[row], stopping.text(ids)
-
-
-def _last_embeddings(model: Llava, request: Request, count: int, features: PictureFeatures) -> Tensor:
-    """The embeddings (Q, D) of a prompt's last positions, at most so many."""
-    ids = request.prompt.ids
-    if len(ids) - count >= _head_length(request.prompt):
-        return model.place(torch.tensor(ids[-count:], device=model.device), None)
-    return prompt_embeddings(model, [request], features)[0, -count:]
 
 
 @torch.no_grad()

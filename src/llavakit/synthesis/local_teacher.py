@@ -1,8 +1,9 @@
 """A teacher on this machine: a causal language model, or a LLaVA that sees the picture.
 
-Requests that wait at the same time and whose prompts have one length are answered in one batch, and what a kind's
-requests have in common, system message and examples, is read once. An answer depends on its request alone, never on
-those beside it. A JSON schema is not enforced: the prompt asks for the form, and readers refuse what is not in it.
+Requests that wait at the same time and whose prompts are of like length are answered in one batch, and what a kind's
+requests have in common, system message and examples, is read once. An answer depends on its request alone, and on those
+beside it no more than by the rounding of sums. A JSON schema is not enforced: the prompt asks for the form, and readers
+refuse what is not in it.
 
 Knows models and chat requests. Knows no kinds and parses no reply.
 
@@ -25,9 +26,9 @@ from llavakit.conversation.record import Conversation, Part, Picture, Text, Turn
 from llavakit.conversation.templates import get_template
 from llavakit.conversation.tokenize import Encoded, encode
 from llavakit.errors import LlavakitError
-from llavakit.model.generation import decode_batch
+from llavakit.model.generation import Request, batches, decode_batch, read_prompts
 from llavakit.model.llava import Llava
-from llavakit.model.reuse import PictureFeatures, PromptHeads, feed
+from llavakit.model.reuse import PictureFeatures, PromptHeads
 from llavakit.model.sampling import Sampling
 from llavakit.model.sources import checkpoint_folder
 from llavakit.model.stops import Stopping
@@ -42,7 +43,7 @@ from llavakit.synthesis.teacher import (
     Usage,
 )
 
-BATCH_ROWS = 32
+BATCH_ROWS, BATCH_TOKENS = 32, 16384
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,11 +58,9 @@ class _Waiting:
     future: asyncio.Future[TeacherReply]
 
     @property
-    def alike(self) -> tuple[Any, ...]:
-        """Requests that are equal in this share a batch."""
-        spans = tuple((span.start, span.length) for span in self.prompt.images)
-        head = tuple(self.prompt.ids[: self.head])
-        return len(self.prompt.ids), head, spans, self.request.temperature or 0.0, self.room
+    def alike(self) -> tuple[float, int]:
+        """Requests that are equal in this can share a batch."""
+        return self.request.temperature or 0.0, self.room
 
 
 class LocalTeacher:
@@ -96,12 +95,15 @@ class LocalTeacher:
         while self._waiting:
             await asyncio.sleep(0)  # whoever asks in the same turn of the loop comes along
             self._waiting = [one for one in self._waiting if not one.future.done()]  # given up
-            alike: dict[tuple[Any, ...], list[_Waiting]] = {}
+            alike: dict[tuple[float, int], list[_Waiting]] = {}
             for one in self._waiting:
                 alike.setdefault(one.alike, []).append(one)
             if not alike:
                 return
-            batch = max(alike.values(), key=len)[: self._rows]
+            some = max(alike.values(), key=len)
+            prompts, heads = [one.prompt for one in some], [one.head for one in some]
+            places = max(batches(prompts, heads, BATCH_TOKENS, self._rows), key=len)
+            batch = [some[place] for place in places]
             for one in batch:
                 self._waiting.remove(one)
             self._under_way = batch
@@ -188,19 +190,17 @@ class LocalTeacher:
     @torch.no_grad()
     def _answer(self, batch: Sequence[_Waiting]) -> list[TeacherReply]:
         """Replies to requests that are alike, in their order."""
-        model, head = self._model, batch[0].head
-        cache = self._heads.cache([one.prompt.ids[:head] for one in batch], [()] * len(batch))
-        rest_BQ = torch.tensor([one.prompt.ids[head:] for one in batch], device=model.device)
-        rows = PictureFeatures(model)([one.pictures for one in batch]) if batch[0].pictures else []
-        embeddings_BQD = model.place(rest_BQ, torch.cat(rows) if rows else None)
-        logits_BK = model.head(feed(model, embeddings_BQD, cache))
+        model = self._model
+        asked = [Request(one.prompt, one.pictures) for one in batch]
+        heads = [one.head for one in batch]
+        logits_BK, cache, empty_B = read_prompts(model, asked, heads, self._heads, PictureFeatures(model))
         temperature = batch[0].request.temperature or 0.0
         draws_BT = torch.stack([
             Sampling(temperature, seed=one.request.seed or 0).draws(one.request.sample, one.room) for one in batch
         ])  # fmt: skip
         replies: dict[int, TeacherReply] = {}
         sampling = Sampling(temperature)
-        for row, ids in decode_batch(model, logits_BK, cache, sampling, draws_BT, self._stopping):
+        for row, ids in decode_batch(model, logits_BK, cache, sampling, draws_BT, self._stopping, empty_B):
             replies[row] = TeacherReply(
                 self._stopping.text(ids),
                 self.name,
