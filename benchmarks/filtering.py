@@ -78,7 +78,9 @@ def main() -> None:
 
 def trial(folder: Path, pictures: int, seeds: int, questions: int, steps: int | None) -> dict[str, Any]:
     materials = folder / "materials"
-    make_materials(materials, Amounts(training=pictures, validation=1, questions=0), seed=0)
+    make_materials(
+        materials, Amounts(training=pictures, validation=1, questions=8), seed=0
+    )  # an empty exam is an error
     sound = ask_teacher(materials)
     recipe = recipe_for(materials, 0, ())
     aligned = training.run(only(recipe, recipe.stages[0]), folder / "align").checkpoint
