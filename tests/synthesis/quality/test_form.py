@@ -6,6 +6,7 @@ import pytest
 from tests.synthesis.quality.planted import candidate, reasons, said
 
 from llavakit.synthesis.kinds import BRIEF_QUESTIONS, DETAIL_QUESTIONS
+from llavakit.synthesis.quality import form
 
 
 @pytest.mark.parametrize(
@@ -59,3 +60,10 @@ def test_a_whole_reply_passes(one: object) -> None:
 
 def test_letters_that_the_settings_expect_are_no_fault() -> None:
     assert reasons(said("两只狗在草地上玩飞盘。"), "form", scripts=["LATIN", "CJK"]) == []
+
+
+def test_the_quick_look_for_plain_text_passes_nothing_that_the_pattern_finds() -> None:
+    found = [chr(code) for code in range(0x11000) if form._CONTROL.search(f"A {chr(code)} dog.")]
+    assert len(found) > 2000  # the controls, the marks of direction, the surrogates
+    assert not any(form._is_plain(f"A {letter} dog.") for letter in found)
+    assert all(map(form._is_plain, ("A dog.", "A dog.\nA cat.", "~ !")))

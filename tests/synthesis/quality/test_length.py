@@ -39,3 +39,10 @@ def test_what_the_kind_allows_passes(one: object) -> None:
 
 def test_limits_can_be_set_for_one_kind() -> None:
     assert reasons(said("Two dogs.", kind="detail"), "length", words={"detail": [1, 9]}) == []
+
+
+@pytest.mark.parametrize("period", range(1, 9))
+def test_a_phrase_of_any_length_four_times_in_a_row_is_found_and_three_times_is_not(period: int) -> None:
+    phrase = " ".join(f"word{place}" for place in range(period))
+    assert reasons(said(f"Look: {phrase} {phrase} {phrase} {phrase}."), "length") == ["repeats itself"]
+    assert reasons(said(f"Look: {phrase} {phrase} {phrase}."), "length") == []

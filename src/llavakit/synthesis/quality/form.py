@@ -40,6 +40,7 @@ _DECLARES = re.compile(
     re.IGNORECASE,
 )
 _CLOSED = re.compile(r"[.!?…。！？][\"'”’)\]*_]*$|[\"”)\]]$")
+_ENDS = frozenset(".!?…。！？")  # behind which nothing need be looked for
 _DANGLING = word_set(
     """
     a an the and or but of with to in on at by for from into near as is are was were that which who while because
@@ -63,7 +64,7 @@ def find(candidate: Candidate, settings: Settings) -> Iterator[Finding]:
             yield Finding("empty question" if answer.strip() else "empty answer")
             continue
         for text in (question, answer):
-            if match := _CONTROL.search(text):
+            if not _is_plain(text) and (match := _CONTROL.search(text)):
                 yield Finding("control characters", f"U+{ord(match.group()):04X}")
             if strange := _strange(text, known, settings.scripts):
                 yield Finding("unexpected script", strange)
@@ -73,6 +74,11 @@ def find(candidate: Candidate, settings: Settings) -> Iterator[Finding]:
             yield Finding("roles swapped", answer.strip()[:80])
         elif candidate.kind not in SHORT_KINDS and _breaks_off(answer, brief=candidate.kind == "brief"):
             yield Finding("ends mid-sentence", answer.strip()[-60:])
+
+
+def _is_plain(text: str) -> bool:
+    """Whether all is ASCII that prints, line breaks apart: a quick look that spares most texts the pattern."""
+    return text.isascii() and text.replace("\n", "").isprintable()
 
 
 def _asks(text: str) -> bool:
@@ -102,7 +108,7 @@ def _answers(text: str) -> bool:
 def _breaks_off(answer: str, *, brief: bool) -> bool:
     told = answer.rstrip()
     spoken = words(told)
-    if _CLOSED.search(told) or len(spoken) < 4:
+    if told[-1:] in _ENDS or len(spoken) < 4 or _CLOSED.search(told):
         return False
     if told[-1] in ",;-–—(" or spoken[-1] in _DANGLING:
         return True

@@ -50,9 +50,12 @@ def _loop(answer: str, spoken: tuple[str, ...]) -> str:
     longest = max(answer.split(), key=len, default="")
     if len(longest) > 11 and (match := _RUN.search(answer)):
         return match.group()
-    if len(set(zip(spoken, spoken[1:], spoken[2:], strict=False))) >= len(spoken) - 2:
+    threes = list(zip(spoken, spoken[1:], spoken[2:], strict=False))
+    if len(set(threes)) == len(threes):
         return ""  # no three words come twice, so nothing below can
     for period in range(1, _PERIOD + 1):
+        if not any(map(eq, threes, threes[period:])):
+            continue  # four times in a row is three words again at this distance
         alike = "".join(map("01".__getitem__, map(eq, spoken, spoken[period:])))
         if (place := alike.find("1" * 3 * period)) >= 0:
             return " ".join(spoken[place : place + period])

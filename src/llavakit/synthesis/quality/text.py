@@ -58,7 +58,7 @@ def without_quotes(text: str) -> str:
 
 def has_any(lowered: str, signs: tuple[str, ...]) -> bool:
     """Whether one of the signs stands in the text: a quick look that spares most texts a slow pattern."""
-    return any(sign in lowered for sign in signs)
+    return any(map(lowered.__contains__, signs))
 
 
 def around(text: str, start: int, end: int, reach: int = 30) -> str:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 from llavakit.synthesis.context import Annotated
 from llavakit.synthesis.quality.names import KIN, LOOSE, NAMES, NOTHING
@@ -72,6 +73,8 @@ _NOT_ALONE = word_set(
 _COLOURS = word_set(
     "white black brown grey gray red yellow green blue purple pink silver gold tan beige cream"
 )
+_LOOSE_WORDS = frozenset(name for name in LOOSE if " " not in name)
+_LOOSE_FIRST = frozenset(name.split()[0] for name in LOOSE if " " in name)
 _HEADS_OF_A_THING = word_set(
     "head heads tail fur skin door doors bag bags sheet sheets frame crust topping toppings"
 )
@@ -116,22 +119,22 @@ class Vocabulary:
         for spelt in self._names:
             lengths.setdefault(spelt[0], set()).add(len(spelt))
         self._first = {word: sorted(them, reverse=True) for word, them in lengths.items()}
-        self._telling = self._first.keys() | _ENDS | _PARTS | _NEGATION | _GUESS | {"orange", "oranges"}
+        self._telling = frozenset(self._first) | _ENDS | _PARTS | _NEGATION | _GUESS | {"orange", "oranges"}
+        self.tokens = lru_cache(64)(_tokens)
         self.mentions = lru_cache(64)(self._mentions)
         self.supported = lru_cache(64)(self._supported)
 
     def _mentions(self, text: str) -> tuple[Mention, ...]:
         """All mentions in order; of names within one another the longest."""
-        return tuple(self._walk(_TOKEN.findall(text.lower().replace("’", "'"))))
+        return tuple(self._walk(self.tokens(text)))
 
     def _walk(self, tokens: list[str]) -> Iterator[Mention]:
         sentence = clause = place = began = 0
         denied = guessed = False
-        while place < len(tokens):
-            token = tokens[place]
-            if token not in self._telling:
-                place += 1
-                continue
+        for at in [at for at, token in enumerate(tokens) if token in self._telling]:
+            if at < place:
+                continue  # within the name that was read last
+            place, token = at, tokens[at]
             if token in _ENDS:
                 sentence, clause, denied, guessed, began = sentence + 1, clause + 1, False, False, place + 1
             elif token in _PARTS:
@@ -184,10 +187,14 @@ class Vocabulary:
         for text in texts:
             for mention in self.mentions(text):
                 has |= mention.categories
-            spoken = _TOKEN.findall(_TRAFFIC_LIGHT.sub("", text.lower()))
-            for length in (1, 2):
-                for start in range(len(spoken) - length + 1):
-                    loose |= LOOSE.get(" ".join(spoken[start : start + length]), frozenset())
+            spoken = self.tokens(text)
+            if "traffic" in spoken:
+                spoken = _tokens(_TRAFFIC_LIGHT.sub("", text.lower()))
+            for word in _LOOSE_WORDS.intersection(spoken):
+                loose |= LOOSE[word]
+            for first, second in pairwise(spoken):
+                if first in _LOOSE_FIRST:
+                    loose |= LOOSE.get(f"{first} {second}", frozenset())
         near = [group for group in KIN if group & has]
         if has & {
             "bowl",
@@ -205,6 +212,11 @@ class Vocabulary:
         return frozenset(has).union(loose, *near)
 
 
+def _tokens(text: str) -> list[str]:
+    """Words and the marks that part clauses and sentences, in lower case."""
+    return _TOKEN.findall(text.lower().replace("’", "'"))
+
+
 def _is_guess(tokens: list[str], place: int, guesses: frozenset[str] = _GUESS) -> bool:
     """Whether the word guesses; `can be seen` does not."""
     return tokens[place] in guesses and not (
@@ -214,7 +226,7 @@ def _is_guess(tokens: list[str], place: int, guesses: frozenset[str] = _GUESS) -
 
 def is_asserted(text: str) -> bool:
     """Whether no word of the text denies or guesses."""
-    tokens = _TOKEN.findall(text.lower().replace("’", "'"))
+    tokens = _tokens(text)
     return not any(token in _NEGATION or _is_guess(tokens, place) for place, token in enumerate(tokens))
 
 
