@@ -173,6 +173,18 @@ def test_a_traffic_light_is_no_traffic() -> None:
     assert reasons(said("A man on a bicycle passes a car.", picture=crossing), "hallucination") == [INVENTS]
 
 
+def test_a_trolley_is_of_luggage_or_on_rails_so_it_is_no_invention_and_bears_out_a_train() -> None:
+    assert reasons(said("A dog sits on a trolley beside a luggage trolley."), "hallucination") == []
+    assert names("A trolley car passes a trolley bus.") == ["train", "bus"]
+    line = Annotated(6, "6.jpg", ("A red trolley in the city.",), (Box("car", (0.1, 0.2, 0.5, 0.7)),))
+    assert reasons(said("A train comes by.", picture=line), "hallucination") == []
+
+
+def test_the_word_behind_a_thing_may_be_a_verb() -> None:
+    assert names("A bench stands by a dog bed, and a brown horse rides on.") == ["bench", "horse"]
+    assert names("A few bicycle racks, a bicycle helmet, the hot dog stands.") == []
+
+
 def test_the_tables_speak_of_the_80_categories() -> None:
     assert len(NAMES) == 80
     assert set().union(*LOOSE.values(), *KIN) <= NAMES.keys()

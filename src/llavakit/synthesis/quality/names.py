@@ -11,8 +11,8 @@ bicycle: bicycle, bike, cyclist
 car: car, sedan, taxi, cab, suv, van, minivan, jeep, convertible, hatchback, automobile, station wagon
 motorcycle: motorcycle, motorbike, bike, scooter, moped
 airplane: airplane, plane, aeroplane, jet, airliner, aircraft, jetliner, biplane
-bus: bus, minibus, double-decker, school bus
-train: train, locomotive, tram, subway train, streetcar, trolley
+bus: bus, minibus, double-decker, school bus, trolleybus, trolley bus
+train: train, locomotive, tram, subway train, streetcar, trolley car
 truck: truck, lorry, pickup, pickup truck, pick-up truck, fire truck, firetruck, semi-truck, van, suv, jeep
 boat: boat, ship, sailboat, canoe, kayak, ferry, yacht, rowboat, raft, gondola, speedboat, motorboat
 traffic light: traffic light, traffic signal, stoplight, stop light
@@ -127,6 +127,7 @@ electronics, controller, wii, video game, remote: remote, tv
 game: remote, sports ball
 airport, runway, flight: airplane
 railroad, railway, train station, train tracks: train
+trolley, trolleys: train, bus
 harbor, harbour, marina, dock: boat
 library, bookshelf, bookcase, shelves, reading: book
 stuffed animal, stuffed animals: teddy bear

@@ -67,7 +67,7 @@ _NOT_ALONE = word_set(
     lamp lamps cloth tablecloth sheet sheets frame frames stance position time traffic wash shirt shirts toppings
     topping crust slope slopes resort boots poles suit lessons pad bag bags skin fur tail head heads mustache
     moustache sculpture sculptures statue statues art artwork toy toys painting paintings costume costumes mask masks
-    sign signs tower garage door doors racer
+    sign signs tower garage door doors racer trolley trolleys
     """
 )
 _COLOURS = word_set(
@@ -106,11 +106,11 @@ class Vocabulary:
     def __init__(self, own: Iterable[str] = ()) -> None:
         found: dict[tuple[str, ...], set[str]] = {}
         for category in own:
-            for form in _forms(category.lower()):
+            for form in name_forms(category.lower()):
                 found.setdefault(tuple(form.split()), set()).add(category.lower())
         for category, names in NAMES.items():
             for name in names:
-                for form in _forms(name):
+                for form in name_forms(name):
                     found.setdefault(tuple(form.split()), set()).add(category)
         self._names = {name: frozenset(categories) for name, categories in found.items()}
         for phrase in NOTHING:
@@ -168,7 +168,7 @@ class Vocabulary:
             if len(name) == length and name in self._names:
                 after = tokens[place + length] if place + length < len(tokens) else ""
                 single = not tokens[place + length - 1].endswith("s")
-                if single and after in _NOT_ALONE and after not in _HEADS_OF_A_THING:
+                if single and after in _NOT_ALONE and not _names_still(tokens, place, after):
                     return length, frozenset()
                 if single and after and self._first.get(after) and (after,) in self._names:
                     return length, frozenset()  # `pizza table`, `cat toy bird`: the last noun is the thing
@@ -230,6 +230,16 @@ def is_asserted(text: str) -> bool:
     return not any(token in _NEGATION or _is_guess(tokens, place) for place, token in enumerate(tokens))
 
 
+def _names_still(tokens: list[str], place: int, after: str) -> bool:
+    """Whether a name in the singular names its thing though a noun may follow: a part of it, or a verb behind `a`."""
+    if after in _HEADS_OF_A_THING:
+        return True
+    ahead = tokens[
+        max(0, place - 2) : place
+    ]  # `a bench stands`, `a wooden bench stands`, not `a few bicycle racks`
+    return after.endswith("s") and not {"a", "an"}.isdisjoint(ahead) and "few" not in ahead
+
+
 def _is_fruit(tokens: list[str], place: int) -> bool:
     """Whether `orange` is the fruit: in the plural, or at the end of its noun phrase behind `an`."""
     if tokens[place] == "oranges":
@@ -279,7 +289,8 @@ def _ahead(tokens: list[str], place: int, began: int) -> tuple[str, int]:
 
 
 @lru_cache(2048)
-def _forms(name: str) -> tuple[str, ...]:
+def name_forms(name: str) -> tuple[str, ...]:
+    """The name in singular and plural."""
     *ahead, last = name.split()
     if last in _IRREGULAR:
         plural = _IRREGULAR[last]
