@@ -1,20 +1,16 @@
-"""Things, numbers and places that the annotations do not bear out are found; what they cannot decide is left alone."""
+"""Things and numbers that the annotations do not bear out are found; what they cannot decide is left alone."""
 
 from __future__ import annotations
 
 import pytest
-from tests.synthesis.quality.planted import CAPTIONS, PARK, candidate, reasons, said
+from tests.synthesis.quality.planted import CAPTIONS, candidate, reasons, said
 
 from llavakit.synthesis.context import Annotated, Box
 from llavakit.synthesis.quality import check
 from llavakit.synthesis.quality.names import KIN, LOOSE, NAMES
 from llavakit.synthesis.quality.things import Vocabulary
 
-INVENTS, COUNTS, PLACES = (
-    "names what is not there",
-    "another number than boxes",
-    "placed otherwise than boxes",
-)
+INVENTS, COUNTS, DENIES = "names what is not there", "another number than boxes", "denies what is there"
 SHELF = Annotated(
     2,
     "2.jpg",
@@ -95,6 +91,67 @@ def test_what_a_question_assumes_counts_except_where_it_is_meant_to_be_false() -
     assert reasons(said("No, there are only dogs.", "Is there a cat?"), "hallucination") == []
 
 
+@pytest.mark.parametrize(
+    ("question", "answer", "found"),
+    [
+        ("Is there a cat?", "Yes", [INVENTS]),
+        ("Are there any bicycles in the picture?", "Yes, there are.", [INVENTS]),
+        ("Can you see a bus?", "Yes.", [INVENTS]),
+        ("Does this image show an umbrella?", "Yes, it does.", [INVENTS]),
+        ("Is a kite visible?", "Yes", [INVENTS]),
+        ("Are there any people?", "Yes", [INVENTS]),
+        ("Is there a car or a bus?", "Yes", [INVENTS]),
+        ("Is there a dog?", "No", [DENIES]),
+        ("Do you see a bench here?", "No, I don't.", [DENIES]),
+        ("What else?", "There is no frisbee in the picture.", [DENIES]),
+        ("What else?", "I don't see any dogs.", [DENIES]),
+    ],
+)
+def test_yes_to_what_is_not_there_and_no_to_what_is_are_found(
+    question: str, answer: str, found: list[str]
+) -> None:
+    assert reasons(said(answer, question), "hallucination") == found
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("Is there a dog?", "Yes"),
+        ("Is there a cat?", "No"),
+        ("Is there a pigeon or a dog?", "Yes"),
+        ("Is there a black dog?", "No"),
+        ("Is there a dog on the bench?", "No"),
+        ("Is there another dog?", "No"),
+        ("Is there a puppy?", "No"),
+        ("Is there room for a car?", "Yes"),
+        ("Is there anything like a cat?", "Yes"),
+        ("Is there no cat?", "Yes"),
+        ("Could there be a cat?", "Yes"),
+        ("Is there a dog?", "No one can overlook it."),
+        ("What else?", "There are no dogs on the bench."),
+        ("What else?", "There is no cat in the picture."),
+    ],
+)
+def test_yes_and_no_that_annotations_bear_out_or_cannot_decide_pass(question: str, answer: str) -> None:
+    assert reasons(said(answer, question), "hallucination") == []
+
+
+def test_people_are_taken_to_be_missed_by_annotations_that_speak_of_what_they_do() -> None:
+    wave = (Box("surfboard", (0.1, 0.5, 0.3, 0.8)),)
+    asked, told = "Is there a person?", "Yes"
+    for captions, found in ((("A surfer on a wave.",), []), (("A board on a wave.",), [INVENTS])):
+        one = said(told, asked, picture=Annotated(7, "7.jpg", captions, wave))
+        assert reasons(one, "hallucination") == found
+    unboxed = said(told, asked, picture=Annotated(7, "7.jpg", ("A board on a wave.",), ()))
+    assert reasons(unboxed, "hallucination") == []
+
+
+def test_a_thing_too_small_to_be_seen_may_be_denied() -> None:
+    for side, found in ((0.01, []), (0.1, [DENIES])):
+        speck = Annotated(8, "8.jpg", ("A beach.",), (Box("kite", (0.5, 0.5, 0.5 + side, 0.5 + side)),))
+        assert reasons(said("No", "Is there a kite?", picture=speck), "hallucination") == found
+
+
 def test_a_teacher_that_saw_the_picture_is_only_noted() -> None:
     (verdicts,) = check([said("A cat watches the dogs.", kind="vision_conversation")])
     assert [(one.gate.split("/")[0], one.action) for one in verdicts] == [("hallucination", "note")]
@@ -140,24 +197,6 @@ def test_a_number_that_boxes_contradict_is_found(one: object) -> None:
 )
 def test_a_number_that_boxes_cannot_contradict_passes(one: object) -> None:
     assert reasons(one, "counts") == []  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("answer", "found"),
-    [
-        ("The frisbee is to the right of the bench.", [PLACES]),
-        ("The bench is on the left side of the picture.", [PLACES]),
-        ("The bench can be seen on the left of the image.", [PLACES]),
-        ("On the left of the picture there is a bench.", [PLACES]),
-        ("The frisbee is below the bench.", []),
-        ("The frisbee is to the left of the bench.", []),
-        ("The bench is on the right of the picture.", []),
-        ("The dog is to the right of the bench.", []),
-        ("The frisbee might be to the right of the bench.", []),
-    ],
-)
-def test_places_are_compared_with_the_only_boxes_of_both(answer: str, found: list[str]) -> None:
-    assert reasons(said(answer, picture=PARK), "places") == found
 
 
 def test_names_are_read_in_singular_and_plural() -> None:

@@ -11,7 +11,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from llavakit.synthesis.candidate import Candidate, Verdict
-from llavakit.synthesis.quality import duplicates, form, hallucination, leak, length, refusal, relevance
+from llavakit.synthesis.quality import (
+    duplicates,
+    form,
+    hallucination,
+    leak,
+    length,
+    places,
+    refusal,
+    relevance,
+)
 from llavakit.synthesis.quality.names import NAMES
 from llavakit.synthesis.quality.settings import Acting, Settings
 from llavakit.synthesis.quality.text import Finding
@@ -29,7 +38,7 @@ GATES: dict[str, tuple[int, Callable[[Candidate, Settings], Iterator[Finding]]]]
 COMPARING: dict[str, tuple[int, Callable[[Candidate, Settings, Vocabulary], Iterator[Finding]]]] = {
     "hallucination": (hallucination.VERSION, hallucination.find_things),
     "counts": (hallucination.VERSION, hallucination.find_counts),
-    "places": (hallucination.VERSION, hallucination.find_places),
+    "places": (places.VERSION, places.find),
 }
 """Gates that compare a candidate with its picture's annotations, by the names that things go by in the set."""
 

@@ -1,8 +1,8 @@
-"""The gates of hallucination: things named, counted and placed that a picture's captions and boxes do not bear out.
+"""The gates of hallucination: things named and counted that a picture's captions and boxes do not bear out.
 
 In the manner of CHAIR (Rohrbach et al. 2018), which compares the objects of a text with those of captions and boxes;
-counts and places are compared with boxes alone. Annotations miss things too, so every comparison leaves what it cannot
-decide: guesses, denials, general remarks, crowds, numbers of a part.
+counts are compared with boxes alone. Annotations miss things too, so every comparison leaves what it cannot decide:
+guesses, denials, general remarks, crowds, numbers of a part. Where things are is the business of `places`.
 """
 
 from __future__ import annotations
@@ -12,16 +12,14 @@ from collections import Counter
 from collections.abc import Iterator
 
 from llavakit.synthesis.candidate import Candidate
-from llavakit.synthesis.context import Annotated, Box
+from llavakit.synthesis.context import Annotated
+from llavakit.synthesis.quality import presence
 from llavakit.synthesis.quality.settings import Settings
-from llavakit.synthesis.quality.text import Finding, has_any, sentences, words
-from llavakit.synthesis.quality.things import Mention, Vocabulary, is_asserted
+from llavakit.synthesis.quality.text import Finding, sentences, words
+from llavakit.synthesis.quality.things import Mention, Vocabulary
 
-VERSION = 2
+VERSION = 3
 
-_DOUBTFUL = frozenset(
-    {"table", "desk", "ball", "phone", "tie", "ties", "ram", "cab", "teddy", "book", "train", "ship"}
-)
 _OF_QUESTIONS = frozenset({"conversation", "reasoning", "text_rich", "short_answer"})
 _ASKS_OF = re.compile(r"^(?:what|where|why|which|who|how)\b", re.IGNORECASE)
 _TOTAL = re.compile(
@@ -35,22 +33,10 @@ _HOW_MANY = re.compile(
 _PART = re.compile(
     r"\b(?:of the|foreground|background|front|left|right|behind|other|another|least|more|near)\b"
 )
-_BESIDE = re.compile(
-    r"\b(?:to the|on the|at the|just|directly|immediately)?\s*(left|right)(?:[ -](?:hand )?side)? of\b"
-    r"|\b(above|below|beneath|underneath)\b",
-    re.IGNORECASE,
-)
-_SIDES = ("left", "right", "above", "below", "beneath", "underneath", "top", "bottom", "upper", "lower")
-_WHERE = re.compile(
-    r"\b(?:on|at|in|to|towards?) the (?:far )?(left|right|top|bottom|upper|lower)"
-    r"(?:[ -]?(?:hand )?(?:side|part|edge|half))?"
-    r" of the (?:image|picture|photo|scene|frame)\b",
-    re.IGNORECASE,
-)
 
 
 def find_things(candidate: Candidate, settings: Settings, vocabulary: Vocabulary) -> Iterator[Finding]:
-    """Things that no annotation has, one finding when there are `settings.unsupported` and more of them."""
+    """Things that no annotation has, one finding from `settings.unsupported` on, and boxed things that are denied."""
     picture = candidate.picture
     if not (picture.captions or picture.boxes or picture.regions):
         return  # nothing to compare with
@@ -60,6 +46,10 @@ def find_things(candidate: Candidate, settings: Settings, vocabulary: Vocabulary
         for mention in vocabulary.mentions(answer):
             if not mention.categories & has and _is_claim(mention, candidate.kind):
                 invented.setdefault(min(mention.categories), mention.name)
+        for mention in presence.affirmed(question, answer, picture, vocabulary):
+            invented.setdefault(min(mention.categories), mention.name)
+        for mention in presence.denied(question, answer, picture, vocabulary):
+            yield Finding("denies what is there", mention.name)
         if candidate.kind in _OF_QUESTIONS and _ASKS_OF.match(question):
             for mention in vocabulary.mentions(question):
                 assumed = mention.told and mention.article == "the" and "person" not in mention.categories
@@ -105,26 +95,6 @@ def find_counts(candidate: Candidate, settings: Settings, vocabulary: Vocabulary
                 settings,
                 vocabulary,
             )
-
-
-def find_places(candidate: Candidate, settings: Settings, vocabulary: Vocabulary) -> Iterator[Finding]:
-    """Left and right, above and below, of two things or in the picture, against the centres of their only boxes."""
-    single = _single(candidate.picture)
-    for _, answer in candidate.exchanges:
-        if not has_any(answer.lower(), _SIDES):
-            continue
-        for sentence in filter(is_asserted, sentences(answer)):
-            for pattern, judge in ((_BESIDE, _beside), (_WHERE, _within)):
-                for match in pattern.finditer(sentence):
-                    ahead = vocabulary.mentions(
-                        re.split(r"[,;]| and | while ", sentence[: match.start()])[-1]
-                    )
-                    behind = vocabulary.mentions(sentence[match.end() :])[:1]
-                    near = [one for one in behind if one.start <= 4]
-                    if judge is _within and not sentence[: match.start()].strip():
-                        ahead = tuple(near)  # `On the left of the picture there is a dog`
-                    if len(ahead) == 1 and judge(match, ahead[0], near, single, settings.margin):
-                        yield Finding("placed otherwise than boxes", sentence[:120])
 
 
 def _is_claim(mention: Mention, kind: str) -> bool:
@@ -194,49 +164,3 @@ def _short_count(
         return
     if said[0] != there and (category != "person" or of[0].name == "people"):
         yield Finding("another number than boxes", f"{said[0]} {name.strip()}, boxed {there}")
-
-
-def _single(picture: Annotated) -> dict[str, Box]:
-    counted = Counter(box.category.lower() for box in picture.boxes)
-    return {
-        box.category.lower(): box
-        for box in picture.boxes
-        if counted[box.category.lower()] == 1 and not box.crowd
-    }
-
-
-def _centre(box: Box) -> tuple[float, float]:
-    left, top, right, bottom = box.corners
-    return (left + right) / 2, (top + bottom) / 2
-
-
-def _box(mention: Mention, single: dict[str, Box]) -> Box | None:
-    boxes = [single[category] for category in mention.categories if category in single]
-    return boxes[0] if len(boxes) == 1 else None
-
-
-def _beside(
-    match: re.Match[str], ahead: Mention, behind: list[Mention], single: dict[str, Box], margin: float
-) -> bool:
-    """Whether boxes contradict that the one is left of, right of, above or below the other."""
-    one = _box(ahead, single)
-    other = _box(behind[0], single) if behind else None
-    if one is None or other is None or one is other:
-        return False
-    (x, y), (other_x, other_y) = _centre(one), _centre(other)
-    side = (match.group(1) or match.group(2)).lower()
-    apart = {"left": x - other_x, "right": other_x - x, "above": y - other_y}.get(side, other_y - y)
-    return apart > margin
-
-
-def _within(
-    match: re.Match[str], ahead: Mention, behind: list[Mention], single: dict[str, Box], margin: float
-) -> bool:
-    """Whether the box contradicts that the thing is on this side of the picture."""
-    box = _box(ahead, single)
-    if box is None:
-        return False
-    x, y = _centre(box)
-    side = match.group(1).lower()
-    beyond = {"left": x - 0.5, "right": 0.5 - x, "top": y - 0.5, "upper": y - 0.5}.get(side, 0.5 - y)
-    return beyond > margin
