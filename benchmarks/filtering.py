@@ -1,13 +1,13 @@
 """Whether filtered data is worth it: one small model tuned on sound, on faulty and on filtered data, and examined.
 
-    python benchmarks/filtering.py [--pictures 1500] [--seeds 2] [--questions 240]
+    python benchmarks/filtering.py [--pictures 1500] [--seeds 2] [--questions 240] [--gates-only]
 
 The quickstart's rule-based teacher writes instruction data, and faults are planted into 40 % of the candidates
 (`faults.py` says which). The gates judge them twice: with the usual settings, and with limits of length for a teacher
 that writes briefly. Stage 1 is trained once, stage 2 from there on every set, with as many steps of as many tokens.
 Each seed plants faults, orders data and asks questions of its own. Told are precision and recall of the gates by kind
 of fault, right answers with intervals, and McNemar's exact test on the same questions, faulty against filtered. Writes
-benchmarks/results/DATE-filtering.json.
+benchmarks/results/DATE-filtering.json, or with --gates-only, which trains nothing, DATE-filtering-gates.json.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from llavakit.quickstart.teacher import RuleTeacher, rule_kinds
 from llavakit.recipe import DataSource, Recipe, Stage
 from llavakit.synthesis.annotations import read_annotations
 from llavakit.synthesis.candidate import Candidate, Verdict
-from llavakit.synthesis.quality import Settings, check
+from llavakit.synthesis.quality import Settings, check, identity
 from llavakit.synthesis.tasks import conversation, make_tasks, read_reply
 from llavakit.training.events import StepDone
 from results import write_result
@@ -68,23 +68,45 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--questions", type=int, default=240, help="a task and seed")
     parser.add_argument("--steps", type=int, help="of stage 2; an epoch of the sound set when not given")
+    parser.add_argument(
+        "--gates-only", action="store_true", help="judge the planted faults and train nothing"
+    )
     arguments = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
-        result = trial(Path(name), arguments.pictures, arguments.seeds, arguments.questions, arguments.steps)
-    result["seconds"] = round(time.monotonic() - began)
-    write_result("filtering", result)
+        folder = Path(name)
+        sound = ask_teacher(folder / "materials", arguments.pictures)
+        if arguments.gates_only:
+            result = judged(sound, arguments.seeds)
+        else:
+            result = trial(folder, sound, arguments.seeds, arguments.questions, arguments.steps)
+    result |= {"pictures": arguments.pictures, "seconds": round(time.monotonic() - began)}
+    write_result("filtering-gates" if arguments.gates_only else "filtering", result)
 
 
-def trial(folder: Path, pictures: int, seeds: int, questions: int, steps: int | None) -> dict[str, Any]:
+def judged(sound: Sequence[Candidate], seeds: int) -> dict[str, Any]:
+    """What the gates reject of the faults of all seeds."""
+    plants = [plant(sound, SHARE, seed) for seed in range(seeds)]
+    found = {
+        name: summed([found_of(one, check(one.candidates, settings)) for one in plants])
+        for name, settings in GATES.items()
+    }
+    show_gates(found)
+    return {
+        "candidates": len(sound),
+        "faulty_share": SHARE,
+        "gates": found,
+        "versions": identity(Settings())["gates"],
+    }
+
+
+def trial(
+    folder: Path, sound: Sequence[Candidate], seeds: int, questions: int, steps: int | None
+) -> dict[str, Any]:
     materials = folder / "materials"
-    make_materials(
-        materials, Amounts(training=pictures, validation=1, questions=8), seed=0
-    )  # an empty exam is an error
-    sound = ask_teacher(materials)
     recipe = recipe_for(materials, 0, ())
     aligned = training.run(only(recipe, recipe.stages[0]), folder / "align").checkpoint
-    print(f"{len(sound)} candidates about {pictures} pictures; stage 1 is trained", flush=True)
+    print(f"{len(sound)} candidates; stage 1 is trained", flush=True)
     exams: list[Question] = []
     runs: dict[str, list[Trained]] = {name: [] for name in SETS}
     gates: dict[str, list[dict[str, Any]]] = {name: [] for name in GATES}
@@ -118,10 +140,10 @@ def trial(folder: Path, pictures: int, seeds: int, questions: int, steps: int | 
             print(f"seed {seed}, {name}: {trained.samples} samples, {steps} steps, {line}", flush=True)
     found = {name: summed(rows) for name, rows in gates.items()}
     result = {
-        "pictures": pictures,
         "candidates": len(sound),
         "faulty_share": SHARE,
         "gates": found,
+        "versions": identity(Settings())["gates"],
         "trained": {name: [told_of(one) for one in rows] for name, rows in runs.items()},
         "right": {name: fractions(exams, joined(rows)) for name, rows in runs.items()},
         "right_by_seed": {
@@ -137,8 +159,10 @@ def trial(folder: Path, pictures: int, seeds: int, questions: int, steps: int | 
     return result
 
 
-def ask_teacher(materials: Path) -> list[Candidate]:
-    """The rule-based teacher's replies about the training's pictures, read; all of them are sound."""
+def ask_teacher(materials: Path, pictures: int) -> list[Candidate]:
+    """Draws the training's pictures; the rule-based teacher's replies about them, read, of which all are sound."""
+    amounts = Amounts(training=pictures, validation=1, questions=8)  # of its exam nothing is asked
+    make_materials(materials, amounts, seed=0)
     files = [materials / f"{name}_training.json" for name in ("captions", "instances")]
     teacher = RuleTeacher()
 
@@ -269,12 +293,16 @@ def told_of(one: Trained) -> dict[str, int]:
     }
 
 
-def show(result: dict[str, Any]) -> None:
-    for name, one in result["gates"].items():
+def show_gates(gates: dict[str, Any]) -> None:
+    for name, one in gates.items():
         print(f"gates, {name}: precision {one['precision']:.3f}, recall {one['recall']:.3f}")
         for kind, number in one["recall_by_fault"].items():
             print(f"    {kind:24} {number['rejected']} of {number['planted']}")
         print(f"    sound: {json.dumps(one['sound'])}; faulty share left: {one['faulty_share_left']:.3f}")
+
+
+def show(result: dict[str, Any]) -> None:
+    show_gates(result["gates"])
     for name, tasks in result["right"].items():
         print(f"{name:16}", "  ".join(f"{task} {one['right']:.1%}" for task, one in tasks.items()))
     for name, tasks in result["against_faulty"].items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from tests.synthesis.quality.planted import PARK, reasons, said
 
@@ -153,3 +155,36 @@ def test_centres_that_are_close_decide_nothing(shift: float) -> None:
         assert reasons(said(f"The cat is {side} the vase.", picture=near), "places") == []
     for side in ("left", "right", "top", "bottom"):
         assert reasons(said(f"The vase is at the {side} of the picture.", picture=near), "places") == []
+
+
+OPPOSITE = {"left": "right", "right": "left"}
+FORMS = (
+    ("What is going on here?", "The cat is to the {} of the vase."),
+    ("What is going on here?", "There is a cat on the {} of a vase."),
+    ("Where is the cat?", "To the {} of the vase."),
+    ("Where is the cat, seen from the vase?", "To the {}"),
+    ("Is the cat to the {} of the vase?", "Yes, it is."),
+    ("What is to the {} of the vase?", "The cat"),
+    ("Which is further to the {}, the vase or the cat?", "The cat."),
+)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: " ".join(form))
+def test_what_is_true_of_the_centres_passes_and_its_opposite_is_found_from_the_margin_on(
+    form: tuple[str, str],
+) -> None:
+    rng = random.Random(0)
+    found = 0
+    for _ in range(60):
+        corners = [(x := rng.uniform(0, 0.8), 0.4, x + rng.uniform(0.05, 0.2), 0.6) for _ in range(2)]
+        cat, vase = (Box(name, at) for name, at in zip(("cat", "vase"), corners, strict=True))
+        picture = Annotated(11, "11.jpg", (), (cat, vase))
+        apart = (corners[1][0] + corners[1][2] - corners[0][0] - corners[0][2]) / 2
+        side = "left" if apart > 0 else "right"
+        told, mirrored = (
+            said(form[1].format(way), form[0].format(way), picture=picture) for way in (side, OPPOSITE[side])
+        )
+        assert reasons(told, "places") == []
+        assert reasons(mirrored, "places") == ([PLACES] if abs(apart) > 0.1 else [])
+        found += abs(apart) > 0.1
+    assert 30 < found < 60
