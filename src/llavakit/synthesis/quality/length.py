@@ -47,9 +47,9 @@ def find(candidate: Candidate, settings: Settings) -> Iterator[Finding]:
 
 
 def _loop(answer: str, spoken: tuple[str, ...]) -> str:
-    longest = max(answer.split(), key=len, default="")
-    if len(longest) > 11 and (match := _RUN.search(answer)):
-        return match.group()
+    for word in answer.split():
+        if len(word) > 11 and (match := _RUN.search(word)):
+            return match.group()
     threes = list(zip(spoken, spoken[1:], spoken[2:], strict=False))
     if len(set(threes)) == len(threes):
         return ""  # no three words come twice, so nothing below can

@@ -129,9 +129,10 @@ def _claims(asked: str, answer: str, vocabulary: Vocabulary) -> Iterator[tuple[C
         for claim in _answered(asked, answer, vocabulary):
             yield claim, told
     if has_any(answer.lower(), _SIGNS):
-        for sentence in filter(is_asserted, sentences(answer)):
-            for claim in _stated(sentence, vocabulary):
-                yield claim, sentence
+        for sentence in sentences(answer):
+            if has_any(sentence.lower(), _SIGNS) and is_asserted(sentence):
+                for claim in _stated(sentence, vocabulary):
+                    yield claim, sentence
 
 
 def _stated(sentence: str, vocabulary: Vocabulary) -> Iterator[Claim]:

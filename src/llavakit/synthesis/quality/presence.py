@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 
 from llavakit.synthesis.context import Annotated
-from llavakit.synthesis.quality.text import sentences, word_set, words
+from llavakit.synthesis.quality.text import has_any, sentences, word_set, words
 from llavakit.synthesis.quality.things import Mention, Vocabulary, name_forms
 
 _PICTURE = r"(?:the|this) (?:image|picture|photo|photograph|scene|frame|shot)"
@@ -26,6 +26,16 @@ _DENIES = re.compile(
     r"|(?:i|we) (?:do not|don't|cannot|can't) see (?:an?|any))\s+(?P<rest>[^,;:]+)",
     re.IGNORECASE,
 )
+_SIGNS = (
+    " is no",
+    " are no",
+    "'s no",
+    "’s no",
+    "not see",
+    "cannot see",
+    "n't see",
+    "n’t see",
+)  # one of which denials have
 _YES = re.compile(r"\W*(?:yes|yeah|yep)\b", re.IGNORECASE)
 _NO = re.compile(r"\W*(?:no|nope)\b(?! one)", re.IGNORECASE)
 _ARTICLES = word_set("a an any some")
@@ -62,7 +72,10 @@ def affirmed(question: str, answer: str, picture: Annotated, vocabulary: Vocabul
 
 def denied(question: str, answer: str, picture: Annotated, vocabulary: Vocabulary) -> Iterator[Mention]:
     """What a `no`, or a sentence that nothing of the kind is there, denies though it has a box."""
-    said = [match["rest"] for one in sentences(answer) if (match := _DENIES.match(one.replace("’", "'")))]
+    said = []
+    if has_any(answer.lower(), _SIGNS):
+        told = sentences(answer.replace("’", "'"))
+        said = [match["rest"] for sentence in told if (match := _DENIES.match(sentence))]
     if _NO.match(answer) and (asked := _ASKS.match(question)):
         said.append(question[asked.end() :])
     for text in said:

@@ -109,15 +109,15 @@ def _is_elsewhere(candidate: Candidate, question: str, said: tuple[str, ...]) ->
     picture = candidate.picture
     if not picture.captions and not picture.boxes:
         return False
+    things = words(" ".join(box.category for box in picture.boxes))
+    if not set(things).isdisjoint(said):
+        return False  # a thing of the picture is no common word, though `person` is one elsewhere
     told = _stems(said)
     about = _stems(words(question))
     for text in (*picture.captions, *(region.phrase for region in picture.regions)):
         if about & told:
             return False
         about |= _stems(words(text))
-    things = words(" ".join(box.category for box in picture.boxes))
-    if set(things) & set(said):
-        return False  # a thing of the picture is no common word, though `person` is one elsewhere
     about |= _stems(things)
     about |= _stems(words(" ".join(word.text for word in picture.words)))
     return len(about) >= 4 and not about & told

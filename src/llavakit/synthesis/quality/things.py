@@ -19,6 +19,7 @@ from llavakit.synthesis.quality.text import word_set
 _TOKEN = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*|[.!?;:,()\n]")
 _TRAFFIC_LIGHT = re.compile(r"\btraffic (?=lights?\b|signals?\b|signs?\b)")  # no traffic
 _ENDS = frozenset(".!?\n;")
+_ORANGES = frozenset({"orange", "oranges"})
 _PARTS = frozenset({",", "but", "(", ")", ":", "and", "while"})
 _IRREGULAR = {
     "person": "persons",
@@ -119,7 +120,7 @@ class Vocabulary:
         for spelt in self._names:
             lengths.setdefault(spelt[0], set()).add(len(spelt))
         self._first = {word: sorted(them, reverse=True) for word, them in lengths.items()}
-        self._telling = frozenset(self._first) | _ENDS | _PARTS | _NEGATION | _GUESS | {"orange", "oranges"}
+        self._telling = frozenset(self._first) | _ENDS | _PARTS | _NEGATION | _GUESS | _ORANGES
         self.tokens = lru_cache(64)(_tokens)
         self.mentions = lru_cache(64)(self._mentions)
         self.supported = lru_cache(64)(self._supported)
@@ -143,25 +144,20 @@ class Vocabulary:
                 denied = True
             elif _is_guess(tokens, place):
                 guessed = True
+            if token not in self._first and token not in _ORANGES:
+                continue
             length, categories = self._at(tokens, place)
             if categories:
                 article, number = _ahead(tokens, place, began)
                 name = " ".join(tokens[place : place + length])
                 end = place + length
-                told = (
-                    not denied
-                    and not guessed
-                    and not any(
-                        _is_guess(tokens, next_one, _MODAL)
-                        for next_one in range(end, min(end + 2, len(tokens)))
-                    )
-                )
+                told = not (denied or guessed or _guesses_behind(tokens, end))
                 yield Mention(name, categories, sentence, clause, place, end, told, article, number)
             place += max(1, length)
 
     def _at(self, tokens: list[str], place: int) -> tuple[int, frozenset[str]]:
         """Length and categories of the name that stands here; (0, nothing) where none does."""
-        if tokens[place] in {"orange", "oranges"}:
+        if tokens[place] in _ORANGES:
             return (1, frozenset({"orange"})) if _is_fruit(tokens, place) else (0, frozenset())
         for length in self._first.get(tokens[place], ()):
             name = tuple(tokens[place : place + length])
@@ -221,6 +217,14 @@ def _is_guess(tokens: list[str], place: int, guesses: frozenset[str] = _GUESS) -
     """Whether the word guesses; `can be seen` does not."""
     return tokens[place] in guesses and not (
         tokens[place] == "can" and tokens[place + 1 : place + 2] == ["be"]
+    )
+
+
+def _guesses_behind(tokens: list[str], end: int) -> bool:
+    """Whether one of the two words from `end` on is `may` or its like: `a car might be parked`."""
+    after = tokens[end : end + 2]
+    return not _MODAL.isdisjoint(after) and any(
+        _is_guess(tokens, place, _MODAL) for place in range(end, end + len(after))
     )
 
 
