@@ -165,7 +165,9 @@ def test_docvqa_scores_val_and_writes_test(tmp_path: Path) -> None:
     docvqa, test = load("docvqa"), load("docvqa_test")
     question = docvqa.read(tmp_path, "v1.6")[0]
     assert docvqa.summarise([docvqa.mark(question, "0.29")])["ANLS"] == pytest.approx(75)
-    assert docvqa.mark(question, "0.29 \n").credit == pytest.approx(1 - 1 / 6)  # blanks count as length
+    assert docvqa.mark(question, "0.29 \n").credit == pytest.approx(0.75)
+    told = docvqa.others([question], {"49153": "0.29 \n"})
+    assert told["answers as they stand: ANLS"] == pytest.approx(100 - 100 / 6), "blanks count as length"
     write(tmp_path / "test_v1.0.json", {"data": [{k: v for k, v in row.items() if k != "answers"}]})
     questions = test.read(tmp_path, "v1.6")
     assert math.isnan(test.summarise([test.mark(questions[0], "x")])["ANLS"]) and test.submission is not None
@@ -213,11 +215,12 @@ def test_awkward_answers_to_docvqa(tmp_path: Path) -> None:
     answers = {"3": "y" * 100_000, "1": "new  york\n", "0": "", "2": "ab\x00"}
     write(tmp_path / "a.json", answers)
     found = score_file("docvqa", tmp_path / "a.json", tmp_path)
-    # the second answer is ten characters long as it stands, and at distance 0; the third is one letter off in three
+    # the second answer is nine characters long and at distance 0; the third is one letter off in three
     assert [verdict.credit for verdict in found.marked.verdicts] == pytest.approx([0, 1, 2 / 3, 0])
     # LLaVA's class does not close the gap of two blanks: one off in nine
     assert found.marked.others == {
-        "LLaVA's STVQAANLSEvaluator: ANLS": pytest.approx(100 * (0 + 8 / 9 + 2 / 3 + 0) / 4)
+        "answers as they stand: ANLS": pytest.approx(100 * (0 + 1 + 2 / 3 + 0) / 4),
+        "LLaVA's STVQAANLSEvaluator: ANLS": pytest.approx(100 * (0 + 8 / 9 + 2 / 3 + 0) / 4),
     }
     assert found.counts["answers with control characters"] == found.counts["answers that are empty"] == 1
     write(tmp_path / "a.json", {**answers, "4": "?"})

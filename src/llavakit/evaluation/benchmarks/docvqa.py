@@ -22,6 +22,7 @@ from llavakit.evaluation.benchmark import (
 from llavakit.evaluation.pictures import InFile, InParquet, PictureSource
 from llavakit.evaluation.reading import field, first_found, read_json, read_parquet, with_unique_ids
 from llavakit.evaluation.scoring.anls import anls, llava_anls
+from llavakit.evaluation.scoring.shares import mean_credit, percent
 from llavakit.evaluation.wording import SHORT
 from llavakit.evaluation.writing import write_whole
 
@@ -63,21 +64,28 @@ def _from_copy(paths: Sequence[Path]) -> Iterator[tuple[Mapping[str, Any], Pictu
 
 
 def mark(question: Question, answer: str) -> Verdict:
-    """ANLS of the answer as it stands, blanks at its ends counting as length; for the server it gets none here."""
+    """ANLS without the blanks at the answer's ends, as LLaVA and lmms-eval hand it in; for the server it gets none."""
+    said = answer.strip()
     if question.truth is None:
-        return Verdict(question, answer.strip(), math.nan, "the truth is on a server")
-    return Verdict(question, answer.strip(), anls(answer, question.truth))
+        return Verdict(question, said, math.nan, "the truth is on a server")
+    return Verdict(question, said, anls(said, question.truth))
 
 
 def summarise(verdicts: Sequence[Verdict]) -> Figures:
     """The mean in percent."""
-    return {"ANLS": 100 * sum(v.credit for v in verdicts) / len(verdicts) if verdicts else math.nan}
+    return {"ANLS": mean_credit(verdicts)}
 
 
 def others(questions: Sequence[Question], answers: Mapping[str, str]) -> Figures:
-    """By the ANLS class in LLaVA's repository; nan where it stops with an error, both texts being empty."""
-    scores = [llava_anls(answers.get(q.id, ""), q.truth) for q in questions if q.truth is not None]
-    return {"LLaVA's STVQAANLSEvaluator: ANLS": 100 * sum(scores) / len(scores) if scores else math.nan}
+    """Of answers as they stand, by the same rule, which counts blanks at the ends as length, and by LLaVA's class.
+
+    That class is nan where it stops with an error, both texts being empty.
+    """
+    said = [(answers.get(q.id, ""), q.truth) for q in questions if q.truth is not None]
+    return {
+        "answers as they stand: ANLS": percent([anls(*pair) for pair in said]),
+        "LLaVA's STVQAANLSEvaluator: ANLS": percent([llava_anls(*pair) for pair in said]),
+    }
 
 
 def submission(questions: Sequence[Question], answers: Mapping[str, str], path: Path) -> None:
