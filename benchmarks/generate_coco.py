@@ -11,7 +11,7 @@ runs `llavakit generate` as a process of its own, three kinds of data.
     local  the same model through llavakit's own engine
 
 Of each: replies, seconds a reply, kept, rejected by reason. A small model is asked to see that all works with a real
-server; its data is not good, and the gates are what says so.
+server; its data is not good, and the gates are what says so. Parts that are not run stay in the day's result.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ from llavakit.errors import LlavakitError
 from llavakit.synthesis.asking import Journal
 from llavakit.synthesis.endpoint.fake import FakeServer, FakeSettings
 from llavakit.synthesis.endpoint.fake.settings import WAY_FAULTS, WRITTEN_FAULTS
-from results import write_result
+from llavakit.synthesis.quality import Settings, identity
+from results import FOLDER, write_result
 
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 KINDS = "conversation,detail,reasoning"
@@ -78,6 +80,7 @@ def kept_and_rejected(folder: Path) -> dict[str, Any]:
         "rejected_by_reason": dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
         "readable_as_llava_json": readable,
         "provenance_whole": whole,
+        "gates": identity(Settings())["gates"],
     }
 
 
@@ -216,6 +219,15 @@ def serve(annotations: Path, folder: Path, kinds: str, arguments: argparse.Names
         }
 
 
+def told_today() -> dict[str, Any]:
+    """The parts that today's result holds already: those that are not asked for stay in it."""
+    path = FOLDER / f"{date.today().isoformat()}-generate-coco.json"
+    if not path.is_file():
+        return {}
+    told = json.loads(path.read_text("utf-8"))
+    return {part: told[part] for part in ("fake", "serve", "local") if part in told}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("annotations", type=Path)
@@ -231,7 +243,7 @@ def main() -> int:
     os.environ["PYTHONPATH"] = os.pathsep.join(
         [str(Path(__file__).parents[1] / "src"), os.environ.get("PYTHONPATH", "")]
     )
-    content: dict[str, Any] = {}
+    content = told_today()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if "fake" in given.part:
