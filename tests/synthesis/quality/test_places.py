@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 from tests.synthesis.quality.planted import PARK, reasons, said
@@ -58,6 +59,8 @@ def test_places_are_compared_with_the_only_boxes_of_both(answer: str, found: lis
         "The clock hangs lower than the vase.",
         "The cat is to the right of the clock and to the right of the vase.",
         "Two books lie on the right side of the picture.",
+        "To the right of the vase there is a clock.",
+        "On the left there is a vase; on the right, a clock.",
     ],
 )
 def test_a_statement_that_boxes_contradict_is_found(answer: str) -> None:
@@ -79,6 +82,11 @@ def test_a_statement_that_boxes_contradict_is_found(answer: str) -> None:
         "A book lies at the bottom left.",
         "The cat is not at the top right.",
         "A cat is at the top right of the couch.",
+        "On the right, a vase; on the left, a cat; at the top left, a clock.",
+        "In the top left of the picture, above the vase and the cat, it is late.",
+        "The vase has its mouth turned to the top left of the image.",
+        "A vase leans to the left of the image.",
+        "The cat is to the left of the vase, above it is a clock, to the left of the vase.",
     ],
 )
 def test_a_statement_that_may_be_meant_otherwise_passes(answer: str) -> None:
@@ -188,3 +196,15 @@ def test_what_is_true_of_the_centres_passes_and_its_opposite_is_found_from_the_m
         assert reasons(mirrored, "places") == ([PLACES] if abs(apart) > 0.1 else [])
         found += abs(apart) > 0.1
     assert 30 < found < 60
+
+
+@pytest.mark.parametrize(
+    "text", ["left of the cat ", "to the right of ", "the cat is at the top right ", "above "]
+)
+def test_an_answer_of_100000_characters_without_an_end_is_read_in_time(text: str) -> None:
+    began = time.process_time()
+    whole = text * (100_000 // len(text))
+    for question in ("Where is the cat?", "Is the cat to the left of the vase?", "What is above the cat?"):
+        reasons(said(whole, question, picture=ROOM), "places")
+        reasons(said("Yes", whole + "?", picture=ROOM), "places")
+    assert time.process_time() - began < 5

@@ -77,12 +77,21 @@ _BETWEEN = word_set(
     "the a an this that its his her their is are there stands sits lies hangs we you i see can one"
 )
 _PARTS = word_set(
-    ", ; : . ! ? ( ) and while with of in on at to by near next behind beside under over from for or"
+    ", ; : . ! ? ( ) and while with of in on at to by near next behind beside under over from for or above below"
+    " beneath underneath against across along around between among inside outside into onto past toward towards"
+    " left right top bottom upper lower it them him"
+)
+_TURNS = word_set(", there is are stands sits lies hangs flies we you one")
+_HEADING = word_set(
+    "point points pointing face faces facing turn turns turning look looks looking gaze gazes gazing head heads heading"
+    " headed move moves moving go goes going walk walks walking run runs running fly flies flying lean leans leaning"
+    " drive drives driving ride rides riding swim swims swimming travel travels traveling travelling"
 )
 _IT = _PLACED | word_set("it also and which that they he she it's because")
 _OWNED = re.compile(
     r"\b(?:with|has|have|having|had|its|his|her|their|wears?|wearing|holds?|holding)\b", re.IGNORECASE
 )
+_HAS = re.compile(r"\b(?:has|have|having|its|their)\b", re.IGNORECASE)
 _ENDS = re.compile(r"\W*$|\s*[,.;:!?)]|\s(?:and|while|but|there|is|are|stands?|sits?|lies|hangs|we|you|i)\b")
 _YES = re.compile(r"\W*(?:yes|yeah|yep|correct|true)\b", re.IGNORECASE)
 _NO = re.compile(r"\W*(?:no|nope)\b(?! one)", re.IGNORECASE)
@@ -93,6 +102,8 @@ _COMPARES = re.compile(
     r"|\b(higher|lower)\b",
     re.IGNORECASE,
 )
+_JOINTS = re.compile(r"[,;]| and | while ", re.IGNORECASE)
+_REACH = 200  # characters on either side of a place in which its things are looked for
 _LONGEST_NAME = 8  # words of an answer that names a thing and tells little else
 
 
@@ -137,26 +148,41 @@ def _claims(asked: str, answer: str, vocabulary: Vocabulary) -> Iterator[tuple[C
 
 def _stated(sentence: str, vocabulary: Vocabulary) -> Iterator[Claim]:
     """The claims of a sentence that neither denies nor guesses."""
-    last: tuple[Mention, ...] = ()
+    last: tuple[Mention, ...] = ()  # the thing that was told of last, and where that ended
+    since = 0
     for match in sorted([*_BESIDE.finditer(sentence), *_WITHIN.finditer(sentence)], key=re.Match.start):
-        ahead = re.split(r"[,;]| and | while ", sentence[: match.start()])[-1]
-        things = vocabulary.mentions(ahead) or (last if _IT.issuperset(vocabulary.tokens(ahead)) else ())
-        near = _next(sentence[match.end() :], vocabulary)
+        ahead = _JOINTS.split(sentence[max(0, match.start() - _REACH) : match.start()])[-1]
+        leads = sentence[: match.start()].rstrip()[-1:] in {"", ";"}
+        after = sentence[match.end() :]
+        things, near = vocabulary.mentions(ahead), _next(after, vocabulary)
         if match.re is _BESIDE:
+            if not things and _IT.issuperset(vocabulary.tokens(ahead)):
+                between = vocabulary.mentions(sentence[since : match.start()][-_REACH:])
+                things = (last if len(between) < 2 else ()) or _behind(after, near, vocabulary)
             if len(things) == 1 and near:
                 yield Claim(things[0], _sides(match), near)
-        elif margin := _is_of_picture(match, sentence[match.end() :], ahead):
-            if not sentence[: match.start()].strip() and near:
+        elif margin := _is_of_picture(match, after, ahead):
+            if leads and near:
                 things = (near,)  # `On the left of the picture there is a dog`
             if len(things) == 1:
                 yield Claim(things[0], _sides(match), margin=margin)
-        last = things if len(things) == 1 else ()
+        if things:
+            last, since = things if len(things) == 1 else (), match.end()
+
+
+def _behind(after: str, near: Mention | None, vocabulary: Vocabulary) -> tuple[Mention, ...]:
+    """The thing that a turned sentence tells last: `To the left of the dog there is a boat`."""
+    told = vocabulary.tokens(after[:_REACH])[near.end :] if near else []
+    thing = _next(" ".join(told), vocabulary) if told and told[0] in _TURNS else None
+    return (thing,) if thing else ()
 
 
 def _is_of_picture(match: re.Match[str], after: str, ahead: str) -> int:
     """By how much the boxes must be off to contradict this side of the picture; 0 where it may be another thing's."""
+    if match["ahead"].lower().startswith("to") and not _HEADING.isdisjoint(ahead.lower().split()):
+        return 0
     if match["of"]:
-        return 1 if match["the"] else 0
+        return 1 if match["the"] and not _HAS.search(ahead) else 0
     corner = match["two"] or match["part"]
     if match["ahead"].lower() not in {"on", "at", "in"} or not match["the"] or not _ENDS.match(after):
         return 0
@@ -248,8 +274,9 @@ def _what(asked: str, answer: str, vocabulary: Vocabulary) -> Iterator[Claim]:
 
 def _next(text: str, vocabulary: Vocabulary) -> Mention | None:
     """The thing that the text begins with, over an article and at most three other words."""
-    for mention in vocabulary.mentions(text)[:1]:
-        between = vocabulary.tokens(text)[: mention.start]
+    near = text[:_REACH]
+    for mention in vocabulary.mentions(near)[:1]:
+        between = vocabulary.tokens(near)[: mention.start]
         skipped = between[1:] if between[:1] == [","] else between
         if mention.start <= 5 and not _PARTS.intersection(skipped):
             return mention
