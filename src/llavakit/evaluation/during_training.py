@@ -15,6 +15,7 @@ from llavakit.evaluation import benchmarks
 from llavakit.evaluation.asked import Asking
 from llavakit.evaluation.page import write_report
 from llavakit.evaluation.provenance import Hashes
+from llavakit.evaluation.reading import read_questions
 from llavakit.evaluation.results import write_results
 from llavakit.evaluation.running import run_benchmark
 from llavakit.evaluation.scoring_saved import choose_variant, data_folder
@@ -34,7 +35,8 @@ class Evaluation:
                     f"evaluate: {name} is marked by a judge, who is not asked during training; leave it out and give "
                     "the checkpoints to `llavakit eval --judge`"
                 )
-            benchmark.read(data_folder(Path(wanted.data), name), choose_variant(benchmark, None).name)
+            folder = data_folder(Path(wanted.data), name)
+            read_questions(benchmark, folder, choose_variant(benchmark, None).name)
 
     def score(
         self, model: Llava, wanted: Evaluate, who: str, out: Path, progress: Callable[[str, int, int], None]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from llavakit.errors import LlavakitError
-from llavakit.evaluation.benchmark import NeededFile, Question
+from llavakit.evaluation.benchmark import Benchmark, NeededFile, Question
 
 
 def found(folder: Path, needed: NeededFile) -> list[Path]:
@@ -33,6 +33,18 @@ def first_found(folder: Path, *ways: NeededFile) -> tuple[NeededFile, list[Path]
             return way, paths
     told = "; or ".join(f"{way.path} ({way.size}) from {way.source}" for way in ways)
     raise LlavakitError(f"{folder} lacks the benchmark's files: put there {told}")
+
+
+def read_questions(benchmark: Benchmark, folder: Path, variant: str) -> list[Question]:
+    """A benchmark's questions. Raises LlavakitError also where a value is of another kind than it should be."""
+    try:
+        return benchmark.read(folder, variant)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        there = sorted({path.name for needed in benchmark.files for path in found(folder, needed)})
+        raise LlavakitError(
+            f"{benchmark.name}: {' or '.join(there)} in {folder} is not of the form that {benchmark.title} has "
+            f"({type(error).__name__}: {error}): download it again"
+        ) from error
 
 
 def read_json(path: Path) -> Any:

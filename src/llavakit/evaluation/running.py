@@ -28,6 +28,7 @@ from llavakit.evaluation.conditions import under
 from llavakit.evaluation.judge import Judge
 from llavakit.evaluation.pictures import PictureSource, picture_bytes
 from llavakit.evaluation.provenance import Hashes, questions_hash
+from llavakit.evaluation.reading import read_questions
 from llavakit.evaluation.results import Scored
 from llavakit.evaluation.saved import oddities
 from llavakit.evaluation.scoring_saved import choose_variant, data_folder, scored
@@ -218,7 +219,7 @@ def run_benchmark(
     benchmark = benchmarks.load(name)
     chosen = choose_variant(benchmark, variant)
     folder = data_folder(data, name)
-    questions = benchmark.read(folder, chosen.name)
+    questions = read_questions(benchmark, folder, chosen.name)
     put = prepare(questions, asking)
     told = settings(model, hash_of_model, benchmark, questions, asking)
     with Journal(out / "asked" / name, told, asking.rank, asking.world) as journal:

@@ -16,6 +16,7 @@ from llavakit.evaluation.judge import Judge
 from llavakit.evaluation.judging import judge_answers
 from llavakit.evaluation.marking import mark_answers
 from llavakit.evaluation.provenance import Hashes
+from llavakit.evaluation.reading import read_questions
 from llavakit.evaluation.results import Scored
 from llavakit.evaluation.saved import join, read_rows
 
@@ -62,7 +63,7 @@ def score_file(
     chosen = choose_variant(benchmark, variant)
     files = data_folder(data, name)
     rows = read_rows(answers)
-    questions = benchmark.read(files, chosen.name)
+    questions = read_questions(benchmark, files, chosen.name)
     joined = join(benchmark, questions, rows, partial=partial)
     return scored(
         benchmark,
