@@ -215,6 +215,9 @@ def test_a_picture_that_is_missing_names_its_question(model: Llava, seed_bench: 
     (seed_bench / "SEED-Bench-image" / "p3").write_bytes(b"no picture")
     with pytest.raises(LlavakitError, match="question 6"):
         answers_of(model, tmp_path / "out", SEED.read(seed_bench, "v1.5"))
+    (seed_bench / "SEED-Bench-image" / "p3").unlink()
+    with pytest.raises(LlavakitError, match=r"question 6: .*p3 cannot be read"):
+        answers_of(model, tmp_path / "again", SEED.read(seed_bench, "v1.5"))
 
 
 def test_a_journal_can_be_read_by_anyone(model: Llava, seed_bench: Path, tmp_path: Path) -> None:

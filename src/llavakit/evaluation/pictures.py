@@ -64,10 +64,21 @@ def picture_bytes(source: PictureSource) -> bytes:
 
 
 def _parquet_bytes(source: InParquet) -> bytes:
-    _, starts = _opened(source.path)
-    group = max(number for number, start in enumerate(starts) if start <= source.row)
-    column = _group(source.path, group, source.column)
-    value: Any = column[source.row - starts[group]].as_py()
+    import pyarrow
+
+    try:
+        _, starts = _opened(source.path)
+        group = max(number for number, start in enumerate(starts) if start <= source.row)
+        column = _group(source.path, group, source.column)
+        value: Any = column[source.row - starts[group]].as_py()
+    except KeyError as error:
+        raise LlavakitError(
+            f"{source.path} has no column {source.column}, which holds the pictures: download it again"
+        ) from error
+    except (OSError, pyarrow.ArrowException) as error:
+        raise LlavakitError(
+            f"{source.path}, row {source.row}: its picture cannot be read ({error}): download it again"
+        ) from error
     if source.item is not None:
         value = value[source.item] if isinstance(value, list) and source.item < len(value) else None
     data = value.get("bytes") if isinstance(value, dict) else value

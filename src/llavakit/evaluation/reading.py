@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -164,6 +165,16 @@ def field(row: Mapping[str, Any], name: str, where: object) -> Any:
     except (KeyError, TypeError) as error:
         there = ", ".join(map(str, row)) if isinstance(row, Mapping) else type(row).__name__
         raise LlavakitError(f"{where} has no field {name!r} (it has: {there})") from error
+
+
+def text_field(row: Mapping[str, Any], name: str, where: object) -> str:
+    """A field that has to be text; a number is taken as it is written. Raises LlavakitError where it is neither."""
+    value = field(row, name, where)
+    if isinstance(value, int | float) and math.isfinite(value):
+        return str(value)
+    if not isinstance(value, str):
+        raise LlavakitError(f"{where}: field {name!r} is {value!r:.60}, expected text: download it again")
+    return value
 
 
 def with_unique_ids(questions: list[Question], where: object) -> list[Question]:

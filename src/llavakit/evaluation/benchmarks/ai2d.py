@@ -25,7 +25,14 @@ from llavakit.evaluation.benchmark import (
     Verdict,
 )
 from llavakit.evaluation.pictures import InParquet
-from llavakit.evaluation.reading import ParquetRow, field, first_found, read_parquet, with_unique_ids
+from llavakit.evaluation.reading import (
+    ParquetRow,
+    field,
+    first_found,
+    read_parquet,
+    text_field,
+    with_unique_ids,
+)
 from llavakit.evaluation.scoring.choices import (
     bare_letter,
     lettered,
@@ -55,7 +62,10 @@ def read(ways: Sequence[NeededFile], folder: Path, variant: str) -> list[Questio
 
 
 def _question(number: int, row: ParquetRow) -> Question:
-    options = [str(option) for option in field(row.values, "options", row.path)]
+    listed = field(row.values, "options", row.path)
+    if not isinstance(listed, list):
+        raise LlavakitError(f"{row.path}, row {row.row}: the options are {listed!r:.60}, expected a list")
+    options = [str(option) for option in listed]
     place = str(field(row.values, "answer", row.path)).strip()
     if not (place.isdecimal() and int(place) < len(options) <= 26):
         raise LlavakitError(
@@ -65,7 +75,7 @@ def _question(number: int, row: ParquetRow) -> Question:
     return Question(
         id=str(number),
         pictures=(InParquet(row.path, row.row, "image"),),
-        prompt=f"{field(row.values, 'question', row.path)}\n{option_lines(options)}\n{DIRECTLY}",
+        prompt=f"{text_field(row.values, 'question', row.path)}\n{option_lines(options)}\n{DIRECTLY}",
         truth=list(letters)[int(place)],
         meta={"options": letters},
     )

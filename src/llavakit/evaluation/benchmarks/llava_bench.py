@@ -26,7 +26,7 @@ from llavakit.evaluation.benchmark import (
     Verdict,
 )
 from llavakit.evaluation.pictures import InFile
-from llavakit.evaluation.reading import field, first_found, read_json, read_lines, with_unique_ids
+from llavakit.evaluation.reading import field, first_found, read_json, read_lines, text_field, with_unique_ids
 from llavakit.synthesis.teacher import Message, TeacherRequest
 
 JUDGE = "gpt-4-0314"
@@ -59,23 +59,25 @@ def read(files: Mapping[str, NeededFile], folder: Path, variant: str) -> list[Qu
     rules = read_json(first_found(folder, RULE)[1][0])
     in_the_wild = files is WILD
     contexts = {
-        str(row["image"]): _context(row, paths["context"], in_the_wild)
+        text_field(row, "image", paths["context"]): _context(row, paths["context"], in_the_wild)
         for _, row in read_lines(paths["context"])
     }
-    references = {str(row["question_id"]): row for _, row in read_lines(paths["reference"])}
+    references = {
+        text_field(row, "question_id", paths["reference"]): row for _, row in read_lines(paths["reference"])
+    }
     questions = []
     for _, row in read_lines(paths["asked"]):
-        name, image = (str(field(row, part, paths["asked"])) for part in ("question_id", "image"))
-        kind = str(field(row, "category", paths["asked"]))
+        name, image = (text_field(row, part, paths["asked"]) for part in ("question_id", "image"))
+        kind = text_field(row, "category", paths["asked"])
         rule = field(rules, f"llava_bench_{kind}" if in_the_wild else kind, RULE.path)
         truth = {
             "context": field(contexts, image, paths["context"]),
-            "reference": str(field(field(references, name, paths["reference"]), "text", paths["reference"])),
-            "rule": str(field(rule, "prompt", RULE.path)),
+            "reference": text_field(field(references, name, paths["reference"]), "text", paths["reference"]),
+            "rule": text_field(rule, "prompt", RULE.path),
         }
         stored = image if in_the_wild else f"COCO_val2014_{image}"
         picture = InFile(folder / files["pictures"].path / stored)
-        text = str(field(row, "text", paths["asked"]))
+        text = text_field(row, "text", paths["asked"])
         questions.append(Question(name, (picture,), text, truth, category=kind))
     return with_unique_ids(questions, paths["asked"])
 
@@ -84,7 +86,7 @@ def _context(row: Mapping[str, Any], path: Path, in_the_wild: bool) -> str:
     """The picture in words: one caption, or captions a line and, behind an empty line, boxes as corners."""
     if in_the_wild:
         told = field(row, "caption", path)
-        return "\n".join(told) if isinstance(told, list) else str(told)
+        return "\n".join(told) if isinstance(told, list) else text_field(row, "caption", path)
     boxes = "\n".join(f"{box['category']}: {box['bbox']}" for box in field(row, "instances", path))
     return "\n".join(field(row, "captions", path)) + "\n\n" + boxes
 

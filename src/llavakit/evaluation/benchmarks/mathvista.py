@@ -30,7 +30,15 @@ from llavakit.evaluation.benchmark import (
     Verdict,
 )
 from llavakit.evaluation.pictures import InFile, InParquet, PictureSource
-from llavakit.evaluation.reading import field, first_found, found, read_json, read_parquet, with_unique_ids
+from llavakit.evaluation.reading import (
+    field,
+    first_found,
+    found,
+    read_json,
+    read_parquet,
+    text_field,
+    with_unique_ids,
+)
 from llavakit.evaluation.scoring.choices import option_lines
 from llavakit.evaluation.scoring.shares import percent
 from llavakit.evaluation.scoring.typed_answers import Form, extracted, normalised
@@ -102,15 +110,15 @@ Row = tuple[str, Mapping[str, Any], PictureSource, Path]
 
 def _official(path: Path) -> Iterator[Row]:
     for name, row in read_json(path).items():
-        if str(field(row, "pid", path)) != name:
+        if text_field(row, "pid", path) != name:
             raise LlavakitError(f"{path}: the question {name} calls itself {row['pid']}: download it again")
-        yield name, row, InFile(path.parent / str(field(row, "image", path))), path
+        yield name, row, InFile(path.parent / text_field(row, "image", path)), path
 
 
 def _copied(paths: Sequence[Path]) -> Iterator[Row]:
     for row in read_parquet(paths, pictures=("decoded_image",)):
         picture = InParquet(row.path, row.row, "decoded_image")
-        yield str(field(row.values, "pid", row.path)), row.values, picture, row.path
+        yield text_field(row.values, "pid", row.path), row.values, picture, row.path
 
 
 def _question(
@@ -124,10 +132,12 @@ def _question(
     has_truth: bool,
 ) -> Question:
     form = _form(name, row, where)
-    asked, unit = str(field(row, "question", where)), row.get("unit")
+    asked, unit = text_field(row, "question", where), row.get("unit")
     if unit:
         asked = f"{asked} (Unit: {unit})"
     lines = [asked, option_lines(form.choices), DIRECTLY] if form.choices else [asked, _short(form)]
+    if query is not None and not isinstance(query, str):
+        raise LlavakitError(f"{where}: the query of question {name} is {query!r:.60}, expected text")
     prompt = query if variant == "query" and query else "\n".join(lines).strip()
     truth = row.get("answer")
     if has_truth and not truth:
@@ -149,8 +159,11 @@ def _question(
 
 
 def _form(name: str, row: Mapping[str, Any], where: Path) -> Form:
-    kind = str(field(row, "answer_type", where))
-    choices = tuple(map(str, row.get("choices") or ()))
+    kind = text_field(row, "answer_type", where)
+    there = row.get("choices") or []
+    if not isinstance(there, list):
+        raise LlavakitError(f"{where}: the choices of question {name} are {there!r:.60}, expected a list")
+    choices = tuple(map(str, there))
     digits = row.get("precision")
     if field(row, "question_type", where) != "multi_choice":
         choices = ()

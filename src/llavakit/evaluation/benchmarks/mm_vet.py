@@ -33,7 +33,15 @@ from llavakit.evaluation.benchmark import (
     Verdict,
 )
 from llavakit.evaluation.pictures import InFile, InParquet, PictureSource
-from llavakit.evaluation.reading import field, first_found, found, read_json, read_parquet, with_unique_ids
+from llavakit.evaluation.reading import (
+    field,
+    first_found,
+    found,
+    read_json,
+    read_parquet,
+    text_field,
+    with_unique_ids,
+)
 from llavakit.evaluation.writing import write_whole
 from llavakit.synthesis.teacher import Message, TeacherRequest
 
@@ -90,11 +98,11 @@ def read(folder: Path, variant: str) -> list[Question]:
         capabilities = [one for one in CAPABILITIES if one in needed]
         capabilities += sorted({str(one) for one in needed} - set(CAPABILITIES))
         truth = {
-            "answer": str(field(row, "answer", where)),
+            "answer": text_field(row, "answer", where),
             "capabilities": capabilities,
             "judged by": f"{whose} examples",
         }
-        text = str(field(row, "question", where))
+        text = text_field(row, "question", where)
         meta = {"examples": examples}
         questions.append(Question(name, (picture,), text, truth, category="+".join(capabilities), meta=meta))
     return with_unique_ids(questions, paths[0])
@@ -109,13 +117,13 @@ def _rows(folder: Path, path: Path) -> Iterator[Row]:
         raise LlavakitError(f"{path} holds {type(document).__name__}, expected an object from id to question")
     for name, row in document.items():
         where = f"{path}, question {name}"
-        yield name, row, InFile(folder / PICTURES.path / str(field(row, "imagename", where))), where
+        yield name, row, InFile(folder / PICTURES.path / text_field(row, "imagename", where)), where
 
 
 def _copied(paths: Sequence[Path]) -> Iterator[Row]:
     for row in read_parquet(paths):
         where = f"{row.path}, row {row.row}"
-        name = str(field(row.values, "question_id", where))
+        name = text_field(row.values, "question_id", where)
         yield name, row.values, InParquet(row.path, row.row, "image"), where
 
 

@@ -27,7 +27,14 @@ from llavakit.evaluation.benchmark import (
     Verdict,
 )
 from llavakit.evaluation.pictures import InBase64, InParquet, PictureSource
-from llavakit.evaluation.reading import field, first_found, read_parquet, read_tsv, with_unique_ids
+from llavakit.evaluation.reading import (
+    field,
+    first_found,
+    read_parquet,
+    read_tsv,
+    text_field,
+    with_unique_ids,
+)
 from llavakit.evaluation.scoring.choices import REFUSED, lettered, mmbench_choice, option_lines
 from llavakit.evaluation.scoring.choices_lmms import static
 from llavakit.evaluation.scoring.shares import percent
@@ -80,7 +87,7 @@ def _from_table(path: Path) -> Iterator[tuple[Mapping[str, Any], PictureSource]]
     rows = read_tsv(path)
     pictures = {str(row.get("index", "")): row.get("image", "") for row in rows}
     for row in rows:
-        text = str(field(row, "image", path))
+        text = text_field(row, "image", path)
         # newer tables write a picture once, and the index of its row where it comes again
         text = pictures.get(text, text) if len(text) <= 64 else text
         if len(text) <= 64 and text.strip().isdigit():
@@ -138,9 +145,9 @@ def _question(
     cell = field(row, "index", where)
     try:
         index = int(float(cell))
-    except ValueError as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise LlavakitError(f"{where} has the index {cell!r}, which is no number") from error
-    field(row, "question", where)
+    text_field(row, "question", where)
     options, truth = _options(row), _cell(row, "answer")
     if len(options) < 2 or (truth and truth not in lettered(options)):
         raise LlavakitError(f"{where}, index {index}: {len(options)} options and the answer {truth!r}")

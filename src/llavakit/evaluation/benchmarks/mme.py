@@ -8,7 +8,7 @@ instead. An answer is yes or no when it is just that, or when its first four cha
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from llavakit.errors import LlavakitError
@@ -22,7 +22,7 @@ from llavakit.evaluation.benchmark import (
     Verdict,
 )
 from llavakit.evaluation.pictures import InFile, InParquet, PictureSource
-from llavakit.evaluation.reading import field, found, read_parquet, with_unique_ids
+from llavakit.evaluation.reading import found, read_parquet, text_field, with_unique_ids
 from llavakit.evaluation.wording import SHORT
 
 _YES_OR_NO = "Please answer yes or no."
@@ -55,9 +55,13 @@ def read(folder: Path, variant: str) -> list[Question]:
             f"{folder} lacks the benchmark's files: put there {FOLDER.path} ({FOLDER.size}) from {FOLDER.source}; or "
             f"{COPY.path} ({COPY.size}) from {COPY.source}"
         )
-    if missing := [task for task in TASKS if task not in there]:
-        raise LlavakitError(f"{root} lacks the tasks {', '.join(missing)}; a sum over fewer is no MME score")
+    _whole(there, root)
     return with_unique_ids([question for task in TASKS for question in _task(root / task, task)], root)
+
+
+def _whole(there: Collection[str], where: Path) -> None:
+    if missing := [task for task in TASKS if task not in there]:
+        raise LlavakitError(f"{where} lacks the tasks {', '.join(missing)}; a sum over fewer is no MME score")
 
 
 def _task(folder: Path, task: str) -> list[Question]:
@@ -76,7 +80,10 @@ def _task(folder: Path, task: str) -> list[Question]:
         )
         if picture is None:
             raise LlavakitError(f"{text} has no picture {text.stem} beside it in {pictures}")
-        lines = [line for line in text.read_text("utf-8").splitlines() if line.strip()]
+        try:
+            lines = [line for line in text.read_text("utf-8").splitlines() if line.strip()]
+        except UnicodeDecodeError as error:
+            raise LlavakitError(f"{text} is not text in UTF-8 ({error}): download it again") from error
         rows = [line.split("\t") for line in lines]
         if len(rows) != 2 or any(len(row) != 2 for row in rows):
             raise LlavakitError(f"{text}: expected two lines, each a question, a tab, and Yes or No")
@@ -90,14 +97,15 @@ def _from_copy(paths: Sequence[Path]) -> list[Question]:
     questions: list[Question] = []
     seen: dict[str, int] = {}
     for row in read_parquet(paths):
-        unit = str(field(row.values, "question_id", row.path))
+        unit = text_field(row.values, "question_id", row.path)
         place = seen[unit] = seen.get(unit, -1) + 1
-        task, asked = (str(field(row.values, name, row.path)) for name in ("category", "question"))
-        truth = str(field(row.values, "answer", row.path))
+        task, asked = (text_field(row.values, name, row.path) for name in ("category", "question"))
+        truth = text_field(row.values, "answer", row.path)
         picture = InParquet(row.path, row.row, "image")
         questions.append(_question(f"{unit}/{place}", unit, task, asked, truth, picture, row.path))
     if odd := [unit for unit, last in seen.items() if last != 1]:
         raise LlavakitError(f"{paths[0]}: {odd[0]} has not two questions; a pair is what is scored")
+    _whole({question.category for question in questions}, paths[0].parent)
     return questions
 
 

@@ -33,7 +33,14 @@ from llavakit.evaluation.benchmark import (
     Verdict,
 )
 from llavakit.evaluation.pictures import InParquet
-from llavakit.evaluation.reading import ParquetRow, field, first_found, read_parquet, with_unique_ids
+from llavakit.evaluation.reading import (
+    ParquetRow,
+    field,
+    first_found,
+    read_parquet,
+    text_field,
+    with_unique_ids,
+)
 from llavakit.evaluation.scoring import choices_lmms
 from llavakit.evaluation.scoring.choices import lettered, mmmu_choice, option_lines
 from llavakit.evaluation.scoring.open_answers import candidates, fits
@@ -88,7 +95,7 @@ def read(split: str, folder: Path, variant: str) -> list[Question]:
 
 
 def _subject(row: ParquetRow) -> str:
-    name = str(field(row.values, "id", row.path))
+    name = text_field(row.values, "id", row.path)
     found = re.fullmatch(r"[^_]+_(.+)_\d+", name)
     if found is None or found[1] not in SUBJECTS:
         raise LlavakitError(f"{row.path}: question {name!r} is of no subject of MMMU's")
@@ -97,8 +104,13 @@ def _subject(row: ParquetRow) -> str:
 
 def _question(row: ParquetRow, subject: str, split: str, variant: str, turn: int) -> Question:
     values, where = row.values, row.path
-    name, asked = str(field(values, "id", where)), str(field(values, "question", where))
-    has_options = field(values, "question_type", where) == "multiple-choice"
+    name, asked = text_field(values, "id", where), text_field(values, "question", where)
+    kind = field(values, "question_type", where)
+    if kind not in ("multiple-choice", "open"):
+        raise LlavakitError(
+            f"{where}, question {name}: the type {kind!r} is neither multiple-choice nor open"
+        )
+    has_options = kind == "multiple-choice"
     options = _options(field(values, "options", where), name, where) if has_options else ()
     answer = field(values, "answer", where)
     truth = _truths(answer) if split != "test" else None

@@ -27,7 +27,7 @@ from llavakit.evaluation.benchmark import (
     Verdict,
 )
 from llavakit.evaluation.pictures import InParquet
-from llavakit.evaluation.reading import ParquetRow, field, first_found, read_parquet, with_unique_ids
+from llavakit.evaluation.reading import ParquetRow, first_found, read_parquet, text_field, with_unique_ids
 from llavakit.evaluation.scoring.choices import leading_letter
 from llavakit.evaluation.scoring.choices_lmms import extracted
 from llavakit.evaluation.scoring.shares import percent
@@ -46,7 +46,7 @@ def read(folder: Path, variant: str) -> list[Question]:
 
 def _question(row: ParquetRow) -> Question:
     names = ("index", "question", "answer", "category", "l2_category")
-    index, asked, answer, category, part = (str(field(row.values, name, row.path)) for name in names)
+    index, asked, answer, category, part = (text_field(row.values, name, row.path) for name in names)
     if answer.strip().upper() not in _LETTERS:
         raise LlavakitError(f"{row.path}, index {index}: the answer is {answer!r}, expected A to D")
     return Question(

@@ -26,7 +26,15 @@ from llavakit.evaluation.benchmark import (
     Verdict,
 )
 from llavakit.evaluation.pictures import InFile, InParquet
-from llavakit.evaluation.reading import field, first_found, found, read_lines, read_parquet, with_unique_ids
+from llavakit.evaluation.reading import (
+    field,
+    first_found,
+    found,
+    read_lines,
+    read_parquet,
+    text_field,
+    with_unique_ids,
+)
 from llavakit.evaluation.scoring.shares import share
 from llavakit.evaluation.wording import SHORT
 
@@ -47,6 +55,15 @@ COPY = NeededFile(
 
 def read(folder: Path, variant: str) -> list[Question]:
     """The questions of all three splits, in LLaVA's order where its file is there."""
+    questions = _read(folder)
+    if lacking := [split for split in SPLITS if not any(q.category == split for q in questions)]:
+        raise LlavakitError(
+            f"{folder} has no question of the splits {', '.join(lacking)}; a mean over fewer is no POPE score"
+        )
+    return questions
+
+
+def _read(folder: Path) -> list[Question]:
     if not all(found(folder, needed) for needed in LABELS.values()):
         if copies := found(folder, COPY):
             return with_unique_ids(list(_from_copy(copies)), copies[0])
@@ -68,7 +85,7 @@ def _from_llava(
 ) -> Iterator[Question]:
     asked: dict[str, int] = dict.fromkeys(SPLITS, 0)
     for _, row in read_lines(path):
-        split = str(field(row, "category", path))
+        split = text_field(row, "category", path)
         if split not in asked:
             raise LlavakitError(
                 f"{path} has a question of the category {split!r}; expected {', '.join(SPLITS)}"
@@ -85,7 +102,7 @@ def _from_llava(
                 f"{path}: {split} question {place + 1} is about {row.get('image')}, and its label about "
                 f"{told[place].get('image')}; they are of different versions: fetch both anew"
             )
-        yield _question(str(field(row, "question_id", path)), split, row, told[place], path, folder)
+        yield _question(text_field(row, "question_id", path), split, row, told[place], path, folder)
     for split, number in asked.items():
         if number != len(labels[split]):
             raise LlavakitError(
@@ -97,8 +114,12 @@ def _from_llava(
 def _from_copy(paths: Sequence[Path]) -> Iterator[Question]:
     for row in read_parquet(paths):
         split = str(row.values.get("category") or row.path.name.partition("-")[0])
+        if split not in SPLITS:
+            raise LlavakitError(
+                f"{row.path} has a question of the category {split!r}; expected {', '.join(SPLITS)}"
+            )
         truth = _truth(field(row.values, "answer", row.path), row.path)
-        text = f"{str(field(row.values, 'question', row.path)).strip()}\n{SHORT}"
+        text = f"{text_field(row.values, 'question', row.path).strip()}\n{SHORT}"
         name = f"{split}-{row.values.get('question_id', row.row)}"
         yield Question(name, (InParquet(row.path, row.row, "image"),), text, truth, category=split)
 
@@ -106,8 +127,8 @@ def _from_copy(paths: Sequence[Path]) -> Iterator[Question]:
 def _question(
     name: str, split: str, asked: Mapping[str, Any], told: Mapping[str, Any], path: Path, folder: Path
 ) -> Question:
-    text = str(field(asked, "text", path)).partition("\n")[0].strip()
-    picture = InFile(folder / PICTURES.path / str(field(asked, "image", path)))
+    text = text_field(asked, "text", path).partition("\n")[0].strip()
+    picture = InFile(folder / PICTURES.path / text_field(asked, "image", path))
     truth = _truth(field(told, "label", LABELS[split].path), path)
     return Question(name, (picture,), f"{text}\n{SHORT}", truth, category=split)
 

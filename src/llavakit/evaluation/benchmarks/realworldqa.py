@@ -26,7 +26,7 @@ from llavakit.evaluation.benchmark import (
     Verdict,
 )
 from llavakit.evaluation.pictures import InParquet
-from llavakit.evaluation.reading import ParquetRow, field, first_found, read_parquet, with_unique_ids
+from llavakit.evaluation.reading import ParquetRow, first_found, read_parquet, text_field, with_unique_ids
 from llavakit.evaluation.scoring.choices_lmms import extracted, text_or_all, without_case_and_punctuation
 
 COPY = NeededFile("data/test-*.parquet", "https://huggingface.co/datasets/xai-org/RealworldQA", "678 MB")
@@ -40,7 +40,7 @@ def read(folder: Path, variant: str) -> list[Question]:
 
 
 def _question(number: int, row: ParquetRow) -> Question:
-    asked, truth = (str(field(row.values, name, row.path)) for name in ("question", "answer"))
+    asked, truth = (text_field(row.values, name, row.path) for name in ("question", "answer"))
     if not truth.strip():
         raise LlavakitError(f"{row.path}, row {row.row} has no answer: download it again")
     letter = truth.strip().upper()

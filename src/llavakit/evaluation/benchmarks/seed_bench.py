@@ -25,7 +25,15 @@ from llavakit.evaluation.benchmark import (
     Verdict,
 )
 from llavakit.evaluation.pictures import InFile, InParquet, PictureSource
-from llavakit.evaluation.reading import field, first_found, present, read_json, read_parquet, with_unique_ids
+from llavakit.evaluation.reading import (
+    field,
+    first_found,
+    present,
+    read_json,
+    read_parquet,
+    text_field,
+    with_unique_ids,
+)
 from llavakit.evaluation.scoring.choices import bare_letter, option_lines
 from llavakit.evaluation.scoring.choices_lmms import first_character
 from llavakit.evaluation.wording import DIRECTLY
@@ -81,7 +89,7 @@ def read(folder: Path, variant: str) -> list[Question]:
     for row in field(read_json(paths[0]), "questions", paths[0]):
         video = field(row, "data_type", paths[0]) == "video"
         place = folder / (FRAMES if video else PICTURES).path
-        stem = str(field(row, "question_id" if video else "data_id", paths[0]))
+        stem = text_field(row, "question_id" if video else "data_id", paths[0])
         # pictures come without an ending in their names, so a dot in one does not begin an ending
         whole = place / stem
         picture = whole if not video and whole.is_file() else stems[place.name].get(stem, whole)
@@ -106,22 +114,27 @@ def _from_copy(paths: Sequence[Path], variant: str) -> Iterator[Question]:
 def _question(
     row: Mapping[str, Any], variant: str, picture: tuple[PictureSource, ...], where: Path
 ) -> Question:
-    options = tuple(str(field(row, f"choice_{letter}", where)) for letter in "abcd")
-    asked, truth = str(field(row, "question", where)), str(field(row, "answer", where))
+    options = tuple(text_field(row, f"choice_{letter}", where) for letter in "abcd")
+    asked, truth = text_field(row, "question", where), text_field(row, "answer", where)
     if len(truth) != 1 or truth not in "ABCD":
         raise LlavakitError(
             f"{where}: question {row.get('question_id')} has the answer {truth!r}, which is no letter"
         )
-    number = int(field(row, "question_type_id", where))
+    kind, number = text_field(row, "data_type", where), int(field(row, "question_type_id", where))
+    if kind not in ("image", "video"):
+        raise LlavakitError(
+            f"{where}: question {row.get('question_id')} is about a {kind!r}; expected image or video, which is what "
+            "SEED-Bench's first version has"
+        )
     ranked = variant == "ranked"
     return Question(
-        id=str(field(row, "question_id", where)),
+        id=text_field(row, "question_id", where),
         pictures=picture,
         prompt=asked if ranked else f"{asked}\n{option_lines(options)}\n{DIRECTLY}",
         truth=truth,
         choices=options if ranked else (),
         category=_DIMENSIONS[number - 1] if 1 <= number <= len(_DIMENSIONS) else f"type {number}",
-        meta={"data_type": str(field(row, "data_type", where))},
+        meta={"data_type": kind},
     )
 
 
