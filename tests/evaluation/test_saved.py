@@ -151,3 +151,24 @@ def test_a_file_that_is_no_answers_is_told_in_a_sentence(tmp_path: Path, text: s
 def test_a_row_that_is_no_answer_is_named(row: dict[str, object], told: str) -> None:
     with pytest.raises(LlavakitError, match=f"row 1.* {told}"):
         join(TOY, QUESTIONS, [row])
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[" * 200_000, "is not whole JSON"),
+        ('{"question_id": 0, "text": "yes"}\n' + "[" * 200_000, "is not whole JSON"),
+        ('{"question_id": 0,\n "text": ' + "[" * 200_000, "is not whole JSON"),
+    ],
+    ids=["a line", "a line among others", "a document"],
+)
+def test_what_is_nested_too_deep_is_told_in_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(LlavakitError, match=sentence):
+        read_rows(file(tmp_path, text))
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity"])
+def test_a_number_that_is_none_is_no_answer(tmp_path: Path, number: str) -> None:
+    rows = read_rows(file(tmp_path, f'{{"question_id": 0, "text": {number}}}'))
+    with pytest.raises(LlavakitError, match=r"row 1: text is (nan|inf), expected text"):
+        join(TOY, QUESTIONS, rows, partial=True)

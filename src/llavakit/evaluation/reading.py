@@ -40,7 +40,15 @@ def read_questions(benchmark: Benchmark, folder: Path, variant: str) -> list[Que
     """A benchmark's questions. Raises LlavakitError also where a value is of another kind than it should be."""
     try:
         return benchmark.read(folder, variant)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (
+        KeyError,
+        IndexError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         there = sorted({path.name for needed in benchmark.files for path in found(folder, needed)})
         raise LlavakitError(
             f"{benchmark.name}: {' or '.join(there)} in {folder} is not of the form that {benchmark.title} has "
@@ -54,7 +62,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise LlavakitError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LlavakitError(f"{path} is not whole JSON ({error}): download it again") from error
 
 
@@ -72,7 +80,7 @@ def read_lines(path: Path, way_out: str = "download it again") -> Iterator[tuple
         where = f"{path}, line {number}"
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise LlavakitError(f"{where}, is not JSON ({error}): {way_out}") from error
         if not isinstance(row, dict):
             raise LlavakitError(f"{where}, holds {type(row).__name__}, expected an object: {way_out}")

@@ -10,6 +10,7 @@ Knows files and ids. Does not mark.
 from __future__ import annotations
 
 import json
+import math
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -88,7 +89,7 @@ def _whole(text: str, path: Path) -> Any:
     """The file as one JSON value; None when it has to be read line by line."""
     try:
         document = json.loads(text, object_pairs_hook=lambda pairs: _once(pairs, str(path)))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         first = text.lstrip()[:1]
         second = text.strip().split("\n", 1)[0].strip()
         if first == "{" and second.endswith("}"):
@@ -104,7 +105,7 @@ def _whole(text: str, path: Path) -> Any:
 def _value(line: str, where: str) -> Any:
     try:
         value = json.loads(line, object_pairs_hook=lambda pairs: _once(pairs, where))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LlavakitError(f"{where} is not whole JSON ({error})") from error
     if not isinstance(value, list | dict):
         raise LlavakitError(
@@ -183,8 +184,8 @@ def id_of(benchmark: Benchmark, row: Row, place: int) -> str:
     if benchmark.answer_id is not None:
         try:
             return benchmark.answer_id(row)
-        except (KeyError, TypeError, ValueError) as error:
-            raise LlavakitError(f"answers, row {place + 1} names no question: {error!r}") from error
+        except (KeyError, TypeError, ValueError, LlavakitError) as error:
+            raise LlavakitError(f"answers, row {place + 1} names no question: {error}") from error
     for name in ID_FIELDS:
         if name in row and isinstance(row[name], str | int) and not isinstance(row[name], bool):
             return str(row[name])
@@ -204,7 +205,7 @@ def _text(row: Row, place: int) -> str:
             value = row[name]
             if isinstance(value, str):
                 return value
-            if isinstance(value, int | float) and not isinstance(value, bool):
+            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
                 return str(value)
             raise LlavakitError(f"answers, row {place + 1}: {name} is {value!r:.60}, expected text")
     raise LlavakitError(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from llavakit.errors import LlavakitError
-from llavakit.evaluation.benchmarks import load
+from llavakit.evaluation.benchmarks import load, own
 from llavakit.evaluation.pictures import picture_bytes
 from llavakit.quickstart.materials import TASKS, write_exam
 
@@ -48,3 +49,10 @@ def test_a_row_that_cannot_be_asked_is_told(tmp_path: Path, line: str, sentence:
     (tmp_path / "questions.jsonl").write_text(line)
     with pytest.raises(LlavakitError, match=sentence):
         OWN.read(tmp_path, "as written")
+
+
+def test_a_long_answer_of_stops_is_marked_at_once() -> None:
+    started = time.perf_counter()
+    assert own.bare(". " * 50_000 + "x") == ". " * 50_000 + "x"
+    assert own.bare(" Red !.\u2028. ") == "red" and own.bare(" . ") == ""
+    assert time.perf_counter() - started < 2

@@ -17,6 +17,7 @@ from llavakit.evaluation.benchmarks import load
 from llavakit.evaluation.benchmarks import mme as mme_rules
 from llavakit.evaluation.pictures import picture_bytes
 from llavakit.evaluation.provenance import questions_hash
+from llavakit.evaluation.saved import join
 
 SHORT = "Answer the question using a single word or phrase."
 
@@ -262,3 +263,15 @@ def test_any_answer_is_marked(tmp_path: Path, answer: str) -> None:
         benchmark = load(name)
         for question in benchmark.read(tmp_path, "v1.5"):
             assert benchmark.mark(question, answer).credit == 0
+
+
+def test_textvqas_answers_are_named_by_picture_and_prompt(tmp_path: Path) -> None:
+    textvqa_files(tmp_path)
+    benchmark = load("textvqa")
+    questions = benchmark.read(tmp_path, "v1.5")
+    for row, fault in (
+        ({"question_id": "abc", "text": "x"}, "no field 'prompt'"),
+        ({"question_id": "abc", "prompt": None, "text": "x"}, "its prompt is None, expected the text"),
+    ):
+        with pytest.raises(LlavakitError, match=f"answers, row 1 names no question: .*{fault}"):
+            join(benchmark, questions, [row])

@@ -7,7 +7,6 @@ breakdown) and `id`; other fields stay with the question. The quickstart writes 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,7 +42,13 @@ def read(folder: Path, variant: str) -> list[Question]:
 
 def bare(answer: str) -> str:
     """The answer in lower case without blanks and full stops at its end."""
-    return re.sub(r"[\s.!]+$", "", answer.strip().lower())
+    said = answer.lower()
+    last = next((place for place in range(len(said), 0, -1) if not _closes(said[place - 1])), 0)
+    return said[:last].lstrip()
+
+
+def _closes(letter: str) -> bool:
+    return letter.isspace() or letter in ".!"
 
 
 def mark(question: Question, answer: str) -> Verdict:

@@ -108,8 +108,10 @@ def _tokens(folder: Path) -> dict[str, str]:
 
 def answer_id(row: Mapping[str, Any]) -> str:
     """The question of a row of LLaVA's answers: the picture, and the first line of the prompt."""
-    prompt = str(field(row, "prompt", "a row of answers"))
-    return _id(str(field(row, "question_id", "a row of answers")), prompt.partition("\n")[0].strip())
+    prompt = field(row, "prompt", "it")
+    if not isinstance(prompt, str):
+        raise TypeError(f"its prompt is {prompt!r:.60}, expected the text that was asked")
+    return _id(str(field(row, "question_id", "it")), prompt.partition("\n")[0].strip())
 
 
 def mark(question: Question, answer: str) -> Verdict:
