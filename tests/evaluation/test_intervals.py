@@ -108,3 +108,8 @@ def test_wilson_agrees_with_published_examples() -> None:
     assert wilson(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
     low, high = wilson(0, 20)
     assert low == pytest.approx(0, abs=1e-9) and 0.1 < high < 0.2
+
+
+def test_wilsons_interval_of_all_and_of_none_reaches_them() -> None:
+    assert {wilson(total, total)[1] for total in range(1, 3000)} == {1.0}
+    assert {wilson(0, total)[0] for total in range(1, 3000)} == {0.0}

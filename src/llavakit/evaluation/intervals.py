@@ -43,7 +43,8 @@ def wilson(right: float, total: int) -> tuple[float, float]:
     z, share = 1.959964, right / total
     middle = (share + z * z / (2 * total)) / (1 + z * z / total)
     reach = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / (1 + z * z / total)
-    return max(0.0, middle - reach), min(1.0, middle + reach)
+    # at the ends the interval reaches the share itself, which rounding must not take out of it
+    return min(share, max(0.0, middle - reach)), max(share, min(1.0, middle + reach))
 
 
 def units(verdicts: Sequence[Verdict]) -> list[list[Verdict]]:

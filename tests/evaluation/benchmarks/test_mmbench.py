@@ -97,6 +97,10 @@ def test_a_question_is_asked_as_llava_does_up_to_the_first_missing_option(tmp_pa
     )
     write(tmp_path, "MMBench_DEV_CN.tsv")
     assert CN.read(tmp_path, "v1.5")[0].prompt.endswith("\nB. sea\n请直接回答选项字母。")
+    # lmms-eval leads in English to the options of either language
+    assert CN.read(tmp_path, "lmms-eval")[0].prompt == (
+        "A map. Where? There are several options:\nA. hill\nB. sea\n\n请直接使用所提供的选项字母作为答案回答。"
+    )
 
 
 def test_a_picture_written_once_is_found_from_the_other_rows(tmp_path: Path) -> None:
@@ -146,6 +150,13 @@ def test_what_lmms_eval_reads_is_said_beside(tmp_path: Path) -> None:
     write(tmp_path)
     assert EN.others is not None
     assert EN.others(EN.read(tmp_path, "v1.5"), ANSWERS) == {"lmms-eval: static": pytest.approx(200 / 3)}
+    assert CN.others is None, "its Chinese task has no score without a judge"
+
+
+def test_a_table_has_all_answers_or_none(tmp_path: Path) -> None:
+    write(tmp_path, rows=[[*row[:7], "" if row[0] == "5" else row[7], *row[8:]] for row in ROWS])
+    with pytest.raises(LlavakitError, match="1 of 6 rows have no answer, expected all or none"):
+        EN.read(tmp_path, "v1.5")
 
 
 def test_the_test_split_has_no_score_here_and_goes_to_the_server_as_a_spreadsheet(tmp_path: Path) -> None:

@@ -62,6 +62,14 @@ def test_figures_are_what_a_hand_counts(tmp_path: Path) -> None:
     assert figures["adversarial accuracy"] == 100
 
 
+def test_of_nothing_that_is_yes_or_no_lmms_eval_makes_zero(tmp_path: Path) -> None:
+    official(tmp_path, {"random": ["yes"], "popular": ["yes"], "adversarial": ["no"]})
+    questions = POPE.read(tmp_path, "v1.5")
+    assert POPE.others is not None
+    told = POPE.others(questions, {question.id: "Yes." for question in questions})
+    assert told == {"lmms-eval: pooled F1": 0, "lmms-eval: accuracy": 0}
+
+
 def test_an_answer_that_is_neither_is_noted(tmp_path: Path) -> None:
     official(tmp_path, {"random": ["yes"], "popular": ["yes"], "adversarial": ["yes"]})
     question = POPE.read(tmp_path, "v1.5")[0]

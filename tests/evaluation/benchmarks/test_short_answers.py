@@ -18,6 +18,7 @@ from llavakit.evaluation.benchmarks import mme as mme_rules
 from llavakit.evaluation.pictures import picture_bytes
 from llavakit.evaluation.provenance import questions_hash
 from llavakit.evaluation.saved import join
+from llavakit.evaluation.scoring_saved import score_file
 
 SHORT = "Answer the question using a single word or phrase."
 
@@ -219,6 +220,34 @@ def test_mme_counts_answers_and_pictures(tmp_path: Path) -> None:
     assert benchmark.others is not None
     told = benchmark.others(questions, {q.id: q.truth[0] for q in questions})
     assert told["lmms-eval: total"] == 2800  # y and n are enough for it
+
+
+def test_mme_knows_the_questions_of_llavas_answers_by_their_prompts(tmp_path: Path) -> None:
+    mme_files(tmp_path / "data")
+    rows = [
+        {"question_id": f"{task}/{name}.jpg", "prompt": f"{asked}\n{SHORT}", "text": text}
+        for task in mme_rules.TASKS
+        for name in ("a", "b")
+        for asked, text in (("Is it  not?", "No"), ("Is it?", "Yes"))
+    ]
+    answers = tmp_path / "llava.jsonl"
+    write(answers, "".join(json.dumps(row) + "\n" for row in rows))
+    found = score_file("mme", answers, tmp_path / "data")
+    assert (found.marked.score, dict(found.counts)) == (2000, {})
+    # the copy names its questions as LLaVA does, and both read the same answers
+    cells = [
+        {"question_id": f"{task}/{name}.jpg", "question": asked, "answer": truth, "category": task}
+        for task in mme_rules.TASKS
+        for name in ("a", "b")
+        for asked, truth in (("Is it? Please answer yes or no.", "Yes"), ("Is it not?", "No"))
+    ]
+    (tmp_path / "copy" / "data").mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(cells), tmp_path / "copy/data/test-00000-of-00001.parquet")
+    assert score_file("mme", answers, tmp_path / "copy").marked.score == 2000
+    del rows[0]["prompt"]
+    write(answers, "".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(LlavakitError, match=r"existence/a.jpg has two questions, and the row does not say"):
+        score_file("mme", answers, tmp_path / "data")
 
 
 @pytest.mark.parametrize(

@@ -78,9 +78,12 @@ def read(language: str, folder: Path, variant: str) -> list[Question]:
     way, paths = first_found(folder, *_files(language, "test" if variant == "test" else "dev"))
     rows = _from_copy(paths) if way.path.endswith(".parquet") else _from_table(paths[0])
     ask = _as_lmms if variant == "lmms-eval" else _as_llava
-    return with_unique_ids(
-        [_question(row, picture, language, ask, paths[0]) for row, picture in rows], paths[0]
-    )
+    questions = [_question(row, picture, language, ask, paths[0]) for row, picture in rows]
+    if 0 < (lacking := sum(not question.truth for question in questions)) < len(questions):
+        raise LlavakitError(
+            f"{paths[0]}: {lacking} of {len(questions)} rows have no answer, expected all or none: download it again"
+        )
+    return with_unique_ids(questions, paths[0])
 
 
 def _from_table(path: Path) -> Iterator[tuple[Mapping[str, Any], PictureSource]]:
@@ -129,10 +132,10 @@ def _as_llava(row: Mapping[str, Any], language: str) -> str:
 
 
 def _as_lmms(row: Mapping[str, Any], language: str) -> str:
-    hint, lead = _cell(row, "hint"), {"en": "There are several options:", "cn": "有如下几个选项："}[language]
+    hint = _cell(row, "hint")
     start = f"{hint} {row['question']}" if hint else str(row["question"])
-    # the line of the format is joined by a line end to one that begins with another
-    return f"{start} {lead}\n{option_lines(_options(row))}\n\n{_LMMS[language]}"
+    # the lead is English in both languages; the line of the format, joined by a line end, begins with another
+    return f"{start} There are several options:\n{option_lines(_options(row))}\n\n{_LMMS[language]}"
 
 
 def _question(
@@ -203,7 +206,7 @@ def _all_right(credits: list[float]) -> float:
 
 
 def others(questions: Sequence[Question], answers: Mapping[str, str]) -> Figures:
-    """What lmms-eval's `static` task gives, which knows no judge either but reads other forms."""
+    """What lmms-eval's `static` task gives, which knows no judge either but reads other forms; it is English alone."""
     units: dict[str, bool] = {}
     for question in questions:
         letter = static(answers.get(question.id, ""), lettered(question.meta["options"]))
@@ -293,7 +296,7 @@ def _benchmark(language: str, name: str, title: str) -> Benchmark:
         headline="circular",
         mean=False,
         max_new_tokens=1024,
-        others=others,
+        others=others if language == "en" else None,
         submission=submit,
         ask_judge=partial(ask_judge, language),
         mark_judged=mark_judged,

@@ -3,13 +3,18 @@
 A task's score is the percentage of right answers plus that of pictures with both right, so 200 at most; LLaVA-1.5's
 "MME" is the sum over perception. LLaVA takes "Please answer yes or no." off a question and asks for a short answer
 instead. An answer is yes or no when it is just that, or when its first four characters hold one of them.
+
+A question is known by its picture and its text, since LLaVA's answers and the Hugging Face copy give both questions of
+a picture one id, the picture's name: what is saved beside an answer as its prompt tells which of the two it is to.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from llavakit.errors import LlavakitError
 from llavakit.evaluation.benchmark import (
@@ -55,8 +60,9 @@ def read(folder: Path, variant: str) -> list[Question]:
             f"{folder} lacks the benchmark's files: put there {FOLDER.path} ({FOLDER.size}) from {FOLDER.source}; or "
             f"{COPY.path} ({COPY.size}) from {COPY.source}"
         )
-    _whole(there, root)
-    return with_unique_ids([question for task in TASKS for question in _task(root / task, task)], root)
+    questions = [question for task in there for question in _task(root / task, task)]
+    _whole({question.category for question in questions}, root)
+    return with_unique_ids(questions, root)
 
 
 def _whole(there: Collection[str], where: Path) -> None:
@@ -87,36 +93,55 @@ def _task(folder: Path, task: str) -> list[Question]:
         rows = [line.split("\t") for line in lines]
         if len(rows) != 2 or any(len(row) != 2 for row in rows):
             raise LlavakitError(f"{text}: expected two lines, each a question, a tab, and Yes or No")
-        for place, (asked, truth) in enumerate(rows):
-            unit = f"{task}/{text.stem}"
-            questions.append(_question(f"{unit}/{place}", unit, task, asked, truth, InFile(picture), text))
+        unit = f"{task}/{text.stem}"
+        questions += [_question(unit, task, asked, truth, InFile(picture), text) for asked, truth in rows]
     return questions
 
 
 def _from_copy(paths: Sequence[Path]) -> list[Question]:
     questions: list[Question] = []
-    seen: dict[str, int] = {}
+    seen: Counter[str] = Counter()
     for row in read_parquet(paths):
-        unit = text_field(row.values, "question_id", row.path)
-        place = seen[unit] = seen.get(unit, -1) + 1
+        unit = _picture(text_field(row.values, "question_id", row.path))
+        seen[unit] += 1
         task, asked = (text_field(row.values, name, row.path) for name in ("category", "question"))
         truth = text_field(row.values, "answer", row.path)
         picture = InParquet(row.path, row.row, "image")
-        questions.append(_question(f"{unit}/{place}", unit, task, asked, truth, picture, row.path))
-    if odd := [unit for unit, last in seen.items() if last != 1]:
+        questions.append(_question(unit, task, asked, truth, picture, row.path))
+    if odd := [unit for unit, number in seen.items() if number != 2]:
         raise LlavakitError(f"{paths[0]}: {odd[0]} has not two questions; a pair is what is scored")
     _whole({question.category for question in questions}, paths[0].parent)
     return questions
 
 
-def _question(
-    name: str, unit: str, task: str, asked: str, truth: str, picture: PictureSource, path: Path
-) -> Question:
+def _question(unit: str, task: str, asked: str, truth: str, picture: PictureSource, path: Path) -> Question:
     label = truth.strip().lower()
     if label not in ("yes", "no"):
         raise LlavakitError(f"{path}: a truth is {truth!r}; expected Yes or No")
     text = asked.replace(_YES_OR_NO, "").strip()
-    return Question(name, (picture,), f"{text}\n{SHORT}", label, category=task, unit=unit)
+    return Question(_id(unit, text), (picture,), f"{text}\n{SHORT}", label, category=task, unit=unit)
+
+
+def _picture(name: str) -> str:
+    """A picture's task and name without its ending, as `count/000000006040.jpg` begins."""
+    return next((name.removesuffix(end) for end in _SUFFIXES if name.endswith(end)), name)
+
+
+def _id(unit: str, text: str) -> str:
+    return f"{unit}: {' '.join(text.split())}"
+
+
+def answer_id(row: Mapping[str, Any]) -> str:
+    """The question of a saved answer: its own id, or of LLaVA's rows the picture and the first line of the prompt."""
+    name = str(row["question_id"] if "question_id" in row else row["id"])
+    if (unit := _picture(name)) == name:
+        return name
+    if not isinstance(row.get("prompt"), str):
+        raise LlavakitError(
+            f"answers: {name} has two questions, and the row does not say by a `prompt` which it is to"
+        )
+    asked = row["prompt"].replace("<image>", " ").strip().partition("\n")[0]
+    return _id(unit, asked.replace(_YES_OR_NO, ""))
 
 
 def says(answer: str) -> str | None:
@@ -194,5 +219,6 @@ BENCHMARK = Benchmark(
     headline="perception",
     mean=False,
     others=others,
+    answer_id=answer_id,
     published=tuple(Published(model, value, "perception", source) for model, value, source in _PUBLISHED),
 )

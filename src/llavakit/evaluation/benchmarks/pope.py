@@ -187,7 +187,8 @@ def others(questions: Sequence[Question], answers: Mapping[str, str]) -> Figures
     missed = sum(said == "no" and truth == "yes" for said, truth in pairs)
     right = sum(said == truth for said, truth in pairs)
     return {
-        "lmms-eval: pooled F1": share(2 * true_yes, 2 * true_yes + false_yes + missed),
+        # of no reply that is yes or no it makes 0, where there is no F1
+        "lmms-eval: pooled F1": share(2 * true_yes, 2 * true_yes + false_yes + missed or len(pairs)),
         "lmms-eval: accuracy": share(right, len(pairs)),
     }
 
