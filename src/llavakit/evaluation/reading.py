@@ -185,6 +185,22 @@ def text_field(row: Mapping[str, Any], name: str, where: object) -> str:
     return value
 
 
+def text(row: Mapping[str, Any], name: str, where: object) -> str:
+    """A field that is a text or a number, as text; raises LlavakitError where it is neither."""
+    value = field(row, name, where)
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise LlavakitError(f"{where}: {name} is {value!r:.60}, expected a text: download it again")
+    return str(value)
+
+
+def texts(row: Mapping[str, Any], name: str, where: object) -> list[str]:
+    """A field that is a list of texts, at least one; raises LlavakitError where it is something else."""
+    values = field(row, name, where)
+    if not isinstance(values, list) or not values:
+        raise LlavakitError(f"{where}: {name} is {values!r:.60}, expected a list of texts: download it again")
+    return [text({name: value}, name, where) for value in values]
+
+
 def with_unique_ids(questions: list[Question], where: object) -> list[Question]:
     """The questions, after making sure that an answer can be told to belong to one of them."""
     seen: set[str] = set()

@@ -237,3 +237,22 @@ def test_awkward_answers_to_docvqa(tmp_path: Path) -> None:
 def test_a_missing_file_is_named_with_its_source_and_size(tmp_path: Path, name: str) -> None:
     with pytest.raises(LlavakitError, match=r"put there .* \([\d.]+ MB\) from https://.*; or .*\.parquet"):
         load(name).read(tmp_path, "v1.6")
+
+
+def test_what_is_passed_over_unmeasured_would_be_below_any_threshold() -> None:
+    assert anls("abcdefgh", ["abcd"], threshold=0.3) == 0.5
+    assert anls("abcdefghij", ["abcdefg"], threshold=0.7) == 0.7
+    assert anls("abcdefghij", ["abcdefg"], threshold=0.8) == 0
+
+
+def test_a_truth_of_another_form_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "test").mkdir()
+    for half in ("human", "augmented"):
+        rows = [{"imgname": "1.png", "query": "Which?", "label": ["Yes"]}]
+        (tmp_path / f"test/test_{half}.json").write_text(json.dumps(rows))
+    with pytest.raises(LlavakitError, match=r"test_human.json: label is \['Yes'\], expected a text"):
+        load("chartqa").read(tmp_path, "v1.5")
+    row = {"questionId": 1, "question": "Who?", "image": "documents/1.png", "answers": "J. Smith"}
+    (tmp_path / "val_v1.0.json").write_text(json.dumps({"data": [row]}))
+    with pytest.raises(LlavakitError, match=r"answers is 'J. Smith', expected a list of texts"):
+        load("docvqa").read(tmp_path, "v1.5")

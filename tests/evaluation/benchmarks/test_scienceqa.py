@@ -16,6 +16,7 @@ from llavakit.evaluation.benchmark import Question
 from llavakit.evaluation.benchmarks import load
 from llavakit.evaluation.benchmarks.scienceqa import mark, output_answers, summarise
 from llavakit.evaluation.pictures import InFile, InParquet, picture_bytes
+from llavakit.evaluation.saved import join
 
 ROOT = Path(__file__).parents[3]
 GOLDEN = Path(os.environ.get("LLAVAKIT_GOLDEN", ROOT.parent / "shared" / "golden")) / "scienceqa"
@@ -161,6 +162,43 @@ def test_what_is_missing_or_unusable_is_told(tmp_path: Path) -> None:
     (tmp_path / "llava_test_CQM-A.json").write_text(json.dumps([row, row]))
     with pytest.raises(LlavakitError, match="two questions have the id 7"):
         FULL.read(tmp_path, "v1.5")
+
+
+@pytest.mark.parametrize("told", ["The answer is B.", "C", "", "b"])
+def test_a_file_whose_answers_are_no_letters_of_options_is_refused(tmp_path: Path, told: str) -> None:
+    row = {"id": "7", "image": None, "conversations": [{"value": "q\nA. x\nB. y"}, {"value": told}]}
+    (tmp_path / "llava_test_CQM-A.json").write_text(json.dumps([row]))
+    with pytest.raises(
+        LlavakitError, match=r"question 7 has the answer .*, expected the letter of one of its 2"
+    ):
+        FULL.read(tmp_path, "v1.5")
+
+
+def test_figures_of_the_questions_with_pictures_do_not_pass_for_those_of_all(tmp_path: Path) -> None:
+    write_official(tmp_path, {"1": PROBLEM, "2": PROBLEM | {"image": "image.png"}})
+    (question,) = IMG.read(tmp_path, "v1.5")
+    figures = IMG.summarise([mark(question, "B")])
+    assert figures == {"IMG": 100, "IMG, NAT": 100, "IMG, G1-6": 100}
+    assert list(IMG.summarise([])) == ["IMG"]
+
+
+def test_answers_to_official_problems_are_not_taken_for_those_to_the_copys_rows(tmp_path: Path) -> None:
+    folder = tmp_path / "ScienceQA-FULL"
+    folder.mkdir()
+    rows = [PROBLEM | {"question": f"Q{number}?", "image": {"bytes": b"png"}} for number in range(3)]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "test-00000-of-00001.parquet")
+    questions = FULL.read(tmp_path, "v1.5")
+    assert [question.id for question in questions] == ["copy-0", "copy-1", "copy-2"]
+    assert FULL.read(tmp_path, "v1.5")[1].pictures and IMG.read(tmp_path, "v1.5")[2].id == "copy-2"
+    by_problem = [{"question_id": pid, "prompt": "<image>\nQ0?", "text": "B"} for pid in ("1", "5")]
+    with pytest.raises(LlavakitError, match="answers go by their question's place"):
+        join(FULL, questions, by_problem, partial=True)
+    with pytest.raises(
+        LlavakitError, match=r"answer 1 was asked .*Q0.*, and the question at that place is .Q1"
+    ):
+        join(FULL, questions, by_problem[:1], partial=True)
+    by_row = [{"question_id": n, "prompt": f"<image>\nQ{n}?", "text": "B"} for n in range(3)]
+    assert join(FULL, questions, by_row).answers == dict.fromkeys(("copy-0", "copy-1", "copy-2"), "B")
 
 
 def test_no_answer_at_all_gives_nan_and_not_a_crash() -> None:

@@ -304,3 +304,33 @@ def test_textvqas_answers_are_named_by_picture_and_prompt(tmp_path: Path) -> Non
     ):
         with pytest.raises(LlavakitError, match=f"answers, row 1 names no question: .*{fault}"):
             join(benchmark, questions, [row])
+
+
+def test_truths_of_another_form_are_refused_and_not_taken_letter_by_letter(tmp_path: Path) -> None:
+    textvqa_files(tmp_path)
+    for answers in ("nokia", [], None, [None], [["nokia"]]):
+        row = {"question_id": 1, "image_id": "abc", "question": "What brand?", "answers": answers}
+        write(tmp_path / "TextVQA_0.5.1_val.json", {"data": [row]})
+        with pytest.raises(LlavakitError, match=r"answers is .*, expected a (list of )?text"):
+            load("textvqa").read(tmp_path, "v1.6")
+    vqa_files(tmp_path)
+    path = tmp_path / "v2_mscoco_val2014_annotations.json"
+    whole = json.loads(path.read_text())
+    for told, fault in (
+        (people(), "has no answers"),
+        ([{"answer": None}], "answer is None, expected a text"),
+    ):
+        whole["annotations"][0]["answers"] = told
+        write(path, whole)
+        with pytest.raises(LlavakitError, match=fault):
+            load("vqav2_val").read(tmp_path, "v1.5")
+
+
+def test_the_sets_of_vqav2s_server_have_to_fit(tmp_path: Path) -> None:
+    rows = [{"image_id": 1, "question": "What?", "question_id": n} for n in (10, 11, 12)]
+    write(tmp_path / "v2_OpenEnded_mscoco_test-dev2015_questions.json", {"questions": rows})
+    write(tmp_path / "v2_OpenEnded_mscoco_test2015_questions.json", {"questions": rows[:1]})
+    with pytest.raises(
+        LlavakitError, match=r"lacks question 11 of .*, and 2 in all: they are of different versions"
+    ):
+        load("vqav2").read(tmp_path, "v1.5")

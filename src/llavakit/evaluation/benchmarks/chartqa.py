@@ -17,7 +17,7 @@ from llavakit.evaluation.benchmark import (
     Verdict,
 )
 from llavakit.evaluation.pictures import InFile, InParquet
-from llavakit.evaluation.reading import field, first_found, read_json, read_parquet, with_unique_ids
+from llavakit.evaluation.reading import field, first_found, read_json, read_parquet, text, with_unique_ids
 from llavakit.evaluation.scoring.relaxed import relaxed
 from llavakit.evaluation.scoring.shares import mean_credit
 
@@ -47,24 +47,24 @@ def read(folder: Path, variant: str) -> list[Question]:
         path = first_found(folder, needed)[1][0]
         for number, row in enumerate(read_json(path), 1):
             picture = InFile(folder / PICTURES.path / str(field(row, "imgname", path)))
-            text = f"{str(field(row, 'query', path)).strip()}\n{_SHORT[variant]}"
-            truth = str(field(row, "label", path))
-            questions.append(Question(f"{half}-{number}", (picture,), text, truth, category=half))
+            asked = f"{text(row, 'query', path).strip()}\n{_SHORT[variant]}"
+            truth = text(row, "label", path)
+            questions.append(Question(f"{half}-{number}", (picture,), asked, truth, category=half))
     return with_unique_ids(questions, folder)
 
 
 def _from_copy(paths: Sequence[Path], variant: str) -> Iterator[Question]:
-    asked: Counter[str] = Counter()
+    there: Counter[str] = Counter()
     for row in read_parquet(paths):
         kind = str(field(row.values, "type", row.path))
         half = kind.removesuffix("_test")
         if half not in HALVES:
             raise LlavakitError(f"{row.path}: the type {kind!r} is neither human_test nor augmented_test")
-        asked[half] += 1
-        text = f"{str(field(row.values, 'question', row.path)).strip()}\n{_SHORT[variant]}"
-        truth = str(field(row.values, "answer", row.path))
+        there[half] += 1
+        asked = f"{text(row.values, 'question', row.path).strip()}\n{_SHORT[variant]}"
+        truth = text(row.values, "answer", row.path)
         picture = InParquet(row.path, row.row, "image")
-        yield Question(f"{half}-{asked[half]}", (picture,), text, truth, category=half)
+        yield Question(f"{half}-{there[half]}", (picture,), asked, truth, category=half)
 
 
 def mark(question: Question, answer: str) -> Verdict:

@@ -20,7 +20,7 @@ from llavakit.evaluation.benchmark import (
     Verdict,
 )
 from llavakit.evaluation.pictures import InFile, InParquet, PictureSource
-from llavakit.evaluation.reading import field, first_found, read_json, read_parquet, with_unique_ids
+from llavakit.evaluation.reading import field, first_found, read_json, read_parquet, texts, with_unique_ids
 from llavakit.evaluation.scoring.anls import anls, llava_anls
 from llavakit.evaluation.scoring.shares import mean_credit, percent
 from llavakit.evaluation.wording import SHORT
@@ -46,7 +46,7 @@ def read(split: str, folder: Path, variant: str) -> list[Question]:
     questions = []
     for row, picture in rows:
         text = f"{str(field(row, 'question', paths[0])).strip()}\n{SHORT}"
-        truth = [str(one) for one in row.get("answers") or ()] or None
+        truth = texts(row, "answers", paths[0]) if row.get("answers") else None
         questions.append(Question(str(field(row, "questionId", paths[0])), (picture,), text, truth))
     if split == "val" and (bare := [q.id for q in questions if q.truth is None]):
         raise LlavakitError(f"{paths[0]}: question {bare[0]} has no answers; download it again")

@@ -21,7 +21,15 @@ from llavakit.evaluation.benchmark import (
     Verdict,
 )
 from llavakit.evaluation.pictures import InFile, InParquet, PictureSource
-from llavakit.evaluation.reading import field, first_found, found, read_json, read_parquet, with_unique_ids
+from llavakit.evaluation.reading import (
+    field,
+    first_found,
+    found,
+    read_json,
+    read_parquet,
+    text,
+    with_unique_ids,
+)
 from llavakit.evaluation.scoring.choices_lmms import without_case_and_punctuation
 from llavakit.evaluation.scoring.shares import mean_credit
 from llavakit.evaluation.wording import SHORT
@@ -45,9 +53,9 @@ def read(folder: Path, variant: str) -> list[Question]:
         structural = str(field(field(row, "types", paths[0]), "structural", paths[0]))
         image = str(field(row, "imageId", paths[0]))
         picture = pictures.get(image) or InFile(folder / PICTURES.path / f"{image}.jpg")
-        text = f"{str(field(row, 'question', paths[0])).strip()}\n{SHORT}"
-        truth = str(field(row, "answer", paths[0]))
-        questions.append(Question(str(name), (picture,), text, truth, category=structural))
+        asked = f"{text(row, 'question', paths[0]).strip()}\n{SHORT}"
+        truth = text(row, "answer", paths[0])
+        questions.append(Question(str(name), (picture,), asked, truth, category=structural))
     return with_unique_ids(questions, paths[0])
 
 

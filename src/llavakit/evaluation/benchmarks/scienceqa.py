@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from llavakit.evaluation.benchmark import (
     Verdict,
 )
 from llavakit.evaluation.pictures import InFile, InParquet, PictureSource
+from llavakit.evaluation.placed import PLACE
 from llavakit.evaluation.reading import (
     field,
     first_found,
@@ -93,7 +95,12 @@ def _from_llava(row: Mapping[str, Any], problems: Mapping[str, Any], folder: Pat
     meta: dict[str, Any] = {"has_text": text.startswith("Context: "), "options": _options_of(text)}
     if pid in problems:
         meta |= _described(problems[pid], pid)
-    picture = (InFile(folder / PICTURES.path / str(row["image"])),) if "image" in row else ()
+    picture = (InFile(folder / PICTURES.path / str(row["image"])),) if row.get("image") else ()
+    if told.strip() not in lettered([""] * int(meta["options"])):
+        raise LlavakitError(
+            f"{path}: question {pid} has the answer {told.strip()[:40]!r}, expected the letter of one of its "
+            f"{meta['options']} options: download it again"
+        )
     return _question(pid, text, told.strip(), picture, meta)
 
 
@@ -116,7 +123,9 @@ def _from_copy(paths: Sequence[Path]) -> Iterator[Question]:
     have = present(paths, "image")
     for number, row in enumerate(read_parquet(paths)):
         picture = (InParquet(row.path, row.row, "image"),) if have[row.path][row.row] else ()
-        yield _described_question(str(number), row.values, picture)
+        # the copy does not say which problem a row is; a number of its own is not one of problems.json
+        question = _described_question(f"copy-{number}", row.values, picture)
+        yield replace(question, meta={**question.meta, PLACE: number})
 
 
 def _described_question(pid: str, problem: Mapping[str, Any], picture: tuple[PictureSource, ...]) -> Question:
@@ -189,6 +198,14 @@ def summarise(verdicts: Sequence[Verdict]) -> Figures:
     figures["G7-12"] = _share(verdicts, lambda question: 7 <= question.meta.get("grade", 0) <= 12)
     always = {"full", "IMG"}
     return {name: value for name, value in figures.items() if name in always or not math.isnan(value)}
+
+
+def summarise_pictures(verdicts: Sequence[Verdict]) -> Figures:
+    """Percent right of those with a picture, and of each class among them, which is no class of all questions."""
+    figures = summarise(verdicts)
+    return {"IMG": figures.pop("IMG")} | {
+        f"IMG, {name}": value for name, value in figures.items() if name != "full"
+    }
 
 
 def others(questions: Sequence[Question], answers: Mapping[str, str]) -> Figures:
@@ -268,7 +285,7 @@ BENCHMARKS = (
         variants=_VARIANTS,
         read=read_pictures_only,
         mark=mark,
-        summarise=summarise,
+        summarise=summarise_pictures,
         headline="IMG",
         max_new_tokens=1024,
         others=others,

@@ -29,6 +29,7 @@ from llavakit.evaluation.reading import (
     read_json,
     read_lines,
     read_parquet,
+    texts,
     with_unique_ids,
 )
 from llavakit.evaluation.scoring.vqa_accuracy import m4c, m4c_accuracy, official_accuracy
@@ -67,7 +68,7 @@ def read(folder: Path, variant: str) -> list[Question]:
         if tokens is not None and name not in tokens:
             raise LlavakitError(f"{ASKED.path} has no tokens for {image}, {asked!r}: download it again")
         picture = InFile(folder / PICTURES.path / f"{image}.jpg")
-        answers = field(row, "answers", paths[0])
+        answers = texts(row, "answers", paths[0])
         questions.append(_question(image, asked, answers, tokens[name] if tokens else None, picture))
     return with_unique_ids(questions, paths[0])
 
@@ -76,7 +77,7 @@ def _from_copy(paths: Sequence[Path], shown: bool) -> Iterator[Question]:
     for row in read_parquet(paths):
         image, asked = (str(field(row.values, name, row.path)).strip() for name in ("image_id", "question"))
         tokens = ", ".join(field(row.values, "ocr_tokens", row.path)) if shown else None
-        answers = field(row.values, "answers", row.path)
+        answers = texts(row.values, "answers", row.path)
         yield _question(image, asked, answers, tokens, InParquet(row.path, row.row, "image"))
 
 
@@ -85,7 +86,7 @@ def _question(
 ) -> Question:
     """LLaVA begins a question with a capital and writes the rest small."""
     lines = [asked.capitalize(), *([] if tokens is None else [f"{_LINE} {tokens}"]), SHORT]
-    return Question(_id(image, asked), (picture,), "\n".join(lines), [str(one) for one in answers])
+    return Question(_id(image, asked), (picture,), "\n".join(lines), list(answers))
 
 
 def _id(image: str, asked: str) -> str:

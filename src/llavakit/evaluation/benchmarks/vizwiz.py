@@ -26,7 +26,15 @@ from llavakit.evaluation.benchmark import (
 )
 from llavakit.evaluation.pictures import InFile, InParquet, PictureSource
 from llavakit.evaluation.placed import PLACE
-from llavakit.evaluation.reading import field, first_found, read_json, read_parquet, with_unique_ids
+from llavakit.evaluation.reading import (
+    field,
+    first_found,
+    read_json,
+    read_parquet,
+    text,
+    texts,
+    with_unique_ids,
+)
 from llavakit.evaluation.scoring.shares import mean_credit
 from llavakit.evaluation.scoring.vqa_accuracy import m4c, m4c_accuracy, official_accuracy
 from llavakit.evaluation.wording import SHORT
@@ -58,12 +66,12 @@ def read(split: str, folder: Path, variant: str) -> list[Question]:
     for place, (image, row, truth, picture) in enumerate(rows):
         if split == "val" and not truth:
             raise LlavakitError(f"{paths[0]}: {image} has no answers; download it again")
-        asked = str(field(row, "question", paths[0])).strip().capitalize()
+        asked = text(row, "question", paths[0]).strip().capitalize()
         category = str(row.get("category" if copied else "answer_type") or "")
         # the copy's order is its own, so its places say nothing
         meta = {} if copied else {PLACE: place}
-        text = f"{asked}\n{_UNSURE}\n{SHORT}"
-        questions.append(Question(image, (picture,), text, truth or None, category=category, meta=meta))
+        prompt = f"{asked}\n{_UNSURE}\n{SHORT}"
+        questions.append(Question(image, (picture,), prompt, truth or None, category=category, meta=meta))
     return with_unique_ids(questions, paths[0])
 
 
@@ -74,13 +82,18 @@ _Row = tuple[str, Mapping[str, Any], list[str], PictureSource]
 def _from_file(path: Path, pictures: Path) -> Iterator[_Row]:
     for row in read_json(path):
         image = str(field(row, "image", path))
-        yield image, row, [str(one["answer"]) for one in row.get("answers") or ()], InFile(pictures / image)
+        yield (
+            image,
+            row,
+            [text(one, "answer", path) for one in row.get("answers") or ()],
+            InFile(pictures / image),
+        )
 
 
 def _from_copy(paths: Sequence[Path]) -> Iterator[_Row]:
     for row in read_parquet(paths):
         image = f"{str(field(row.values, 'question_id', row.path)).removesuffix('.jpg')}.jpg"
-        answers = [str(one) for one in row.values.get("answers") or ()]
+        answers = texts(row.values, "answers", row.path) if row.values.get("answers") else []
         yield image, row.values, answers, InParquet(row.path, row.row, "image")
 
 

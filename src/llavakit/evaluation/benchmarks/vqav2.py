@@ -23,7 +23,7 @@ from llavakit.evaluation.benchmark import (
     Verdict,
 )
 from llavakit.evaluation.pictures import InFile, InParquet
-from llavakit.evaluation.reading import field, first_found, read_json, read_parquet, with_unique_ids
+from llavakit.evaluation.reading import field, first_found, read_json, read_parquet, text, with_unique_ids
 from llavakit.evaluation.scoring.shares import percent
 from llavakit.evaluation.scoring.vqa_accuracy import (
     m4c,
@@ -68,7 +68,9 @@ def read_val(folder: Path, variant: str) -> list[Question]:
             raise LlavakitError(
                 f"{told[0]} has no answers to question {number} of {asked[0].name}: they are of different versions"
             )
-        truth = [str(one["answer"]) for one in field(people[number], "answers", told[0])]
+        truth = [text(one, "answer", told[0]) for one in field(people[number], "answers", told[0])]
+        if not truth:
+            raise LlavakitError(f"{told[0]}: question {number} has no answers; download it again")
         category = str(people[number].get("answer_type", ""))
         questions.append(_question(folder / PICTURES.path, "val2014", row, truth, category))
     return with_unique_ids(questions, asked[0])
@@ -77,19 +79,27 @@ def read_val(folder: Path, variant: str) -> list[Question]:
 def _from_copy(paths: Sequence[Path]) -> Iterator[Question]:
     for row in read_parquet(paths):
         name = str(field(row.values, "question_id", row.path))
-        truth = [str(one["answer"]) for one in row.values.get("answers") or ()]
+        truth = [text(one, "answer", row.path) for one in row.values.get("answers") or ()]
         if not truth:
             raise LlavakitError(f"{row.path}: question {name} has no answers; download it again")
-        text = f"{str(field(row.values, 'question', row.path)).strip()}\n{SHORT}"
+        asked = f"{text(row.values, 'question', row.path).strip()}\n{SHORT}"
         category = str(row.values.get("answer_type") or "")
-        yield Question(name, (InParquet(row.path, row.row, "image"),), text, truth, category=category)
+        yield Question(name, (InParquet(row.path, row.row, "image"),), asked, truth, category=category)
 
 
 def read_test(folder: Path, variant: str) -> list[Question]:
     """The questions of test-dev. meta: all ids of test2015, which a submission has to hold."""
     (_, dev), (_, test) = first_found(folder, DEV), first_found(folder, TEST)
     rows = field(read_json(dev[0]), "questions", dev[0])
-    every = [field(row, "question_id", test[0]) for row in field(read_json(test[0]), "questions", test[0])]
+    every = [
+        int(field(row, "question_id", test[0])) for row in field(read_json(test[0]), "questions", test[0])
+    ]
+    known = set(map(str, every))
+    if foreign := [name for row in rows if (name := str(field(row, "question_id", dev[0]))) not in known]:
+        raise LlavakitError(
+            f"{test[0]} lacks question {foreign[0]} of {dev[0].name}, and {len(foreign)} in all: they are of different "
+            "versions"
+        )
     meta = {"every": every}
     questions = [_question(folder / TEST_PICTURES.path, "test2015", row, None, "", meta) for row in rows]
     return with_unique_ids(questions, dev[0])
@@ -105,9 +115,9 @@ def _question(
 ) -> Question:
     number = int(str(field(row, "image_id", split)))
     picture = InFile(pictures / f"COCO_{split}_{number:012d}.jpg")
-    text = f"{str(field(row, 'question', split)).strip()}\n{SHORT}"
+    asked = f"{text(row, 'question', split).strip()}\n{SHORT}"
     return Question(
-        str(field(row, "question_id", split)), (picture,), text, truth, category=category, meta=meta or {}
+        str(field(row, "question_id", split)), (picture,), asked, truth, category=category, meta=meta or {}
     )
 
 

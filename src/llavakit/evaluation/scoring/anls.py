@@ -25,8 +25,8 @@ def anls(answer: str, truths: Sequence[str], threshold: float = 0.5) -> float:
     """One minus the smallest distance over the longer length, and 0 where that is below the threshold.
 
     Case and runs of blanks do not count towards the distance; the lengths are those of the texts as they stand, in
-    capitals, as in the code of the challenge, of lmms-eval and of VLMEvalKit. An answer more than twice as long as a
-    truth is 0 for it without being compared.
+    capitals, as in the code of the challenge, of lmms-eval and of VLMEvalKit. A truth that an answer is too much longer
+    or shorter than is not compared with it.
     """
     best = 0.0
     for truth in truths:
@@ -35,7 +35,7 @@ def anls(answer: str, truths: Sequence[str], threshold: float = 0.5) -> float:
             best = 1.0
             continue
         mine, true = " ".join(answer.strip().lower().split()), " ".join(truth.strip().lower().split())
-        if abs(len(mine) - len(true)) > threshold * longer:
+        if 1 - abs(len(mine) - len(true)) / longer < threshold:
             continue
         best = max(best, 1 - distance(mine, true) / longer)
     return best if best >= threshold else 0.0
