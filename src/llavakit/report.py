@@ -238,7 +238,7 @@ overflow-wrap:anywhere}.tile span{color:var(--soft);font-size:.85rem}
 table{border-collapse:collapse;font-size:.92rem;font-variant-numeric:tabular-nums;min-width:40%}
 caption{text-align:left;color:var(--soft);padding-bottom:6px}
 th,td{text-align:left;padding:6px 18px 6px 0;border-bottom:1px solid var(--line);vertical-align:top;
-overflow-wrap:anywhere}th{color:var(--soft);font-weight:600;white-space:nowrap}.n{text-align:right}
+overflow-wrap:anywhere}th{color:var(--soft);font-weight:600;white-space:nowrap}.n{text-align:right;white-space:nowrap}
 figure{margin:0 0 22px;background:var(--card);border:1px solid var(--line);border-radius:10px;
 padding:14px 14px 8px}
 figcaption{font-weight:600;margin:0 4px 6px}

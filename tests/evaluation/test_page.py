@@ -34,6 +34,20 @@ def test_the_page_holds_scores_categories_and_odd_answers(seed_bench: Path, tmp_
     assert "nan" not in re.sub(r"data:image[^\"]*", "", text)
 
 
+def test_each_benchmark_stands_beside_the_file_that_was_scored(seed_bench: Path, tmp_path: Path) -> None:
+    arguments = ["eval", "--benchmarks", "seed_bench_image,seed_bench", "--data", str(seed_bench)]
+    for name, numbers in (("image", range(12)), ("all", range(100))):
+        saved = tmp_path / f"{name}.json"
+        saved.write_text(json.dumps({str(number): "A" for number in numbers}))
+        arguments += ["--answers", str(saved)]
+    with pytest.raises(SystemExit) as end:
+        main([*arguments, "--partial", "--out", str(tmp_path / "out")])
+    assert end.value.code == 0
+    text = (tmp_path / "out" / "report.html").read_text("utf-8")
+    ours = re.findall(r"<b>([^<]*\.json)</b>", text)
+    assert [Path(one).name for one in ours] == ["image.json", "all.json"]
+
+
 def test_right_and_wrong_are_both_shown_when_there_are_both() -> None:
     def verdicts(right: int, total: int) -> list[Verdict]:
         return [

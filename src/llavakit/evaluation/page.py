@@ -68,8 +68,10 @@ def write_report(folder: Path, answered_by: Mapping[str, Any], scored: Sequence[
     """Writes `report.html` into a run's folder."""
     who = str(answered_by.get("model") or ", ".join(map(str, answered_by.get("answers", {}))) or "answers")
     sections = [Section("Scores", join([Html(_STYLE), _overview(scored)]), _NOTE)]
-    for one in scored:
-        parts = [_beside(one, who), _figures(one), _categories(one), _noticed(one)]
+    files = list(map(str, answered_by.get("answers", {})))
+    names = files if len(files) == len(scored) else [who] * len(scored)
+    for one, name in zip(scored, names, strict=True):
+        parts = [_beside(one, name), _figures(one), _categories(one), _noticed(one)]
         sections.append(Section(one.benchmark.title, join(part for part in parts if part)))
         sections.append(
             Section(

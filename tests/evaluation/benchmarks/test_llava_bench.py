@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from llavakit.cli.main import main
 from llavakit.errors import LlavakitError
 from llavakit.evaluation.benchmarks import load
 from llavakit.evaluation.benchmarks.llava_bench import marks, marks_of_llava
+from llavakit.evaluation.results import read_marked, read_results
 
 COCO, WILD = load("llava_bench_coco"), load("llava_bench_wild")
 
@@ -90,6 +92,29 @@ def test_the_score_is_a_ratio_of_means_and_unread_replies_are_left_out_and_told(
     )
     assert math.isnan(figures["complex"]) and verdicts[2].note == "the judge gave no two marks"
     assert math.isnan(COCO.summarise([COCO.mark(q, "a") for q in COCO.read(tmp_path, "v1.5")])["overall"])
+
+
+def test_marks_beyond_ten_are_told_and_neither_break_the_page_nor_the_ratio(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    coco(tmp_path)
+    replies = [{"question_id": n, "content": words} for n, words in enumerate(("80 90", "-1 -1", "8 6"))]
+    write(tmp_path / "replies.jsonl", replies)
+    write(tmp_path / "answers.jsonl", [{"question_id": n, "text": "Mine."} for n in range(3)])
+    with pytest.raises(SystemExit) as end:
+        main(
+            [
+                *("eval", "--benchmarks", "llava_bench_coco", "--data", str(tmp_path)),
+                *("--answers", str(tmp_path / "answers.jsonl"), "--out", str(tmp_path / "out")),
+                *("--judge", f"saved:{tmp_path / 'replies.jsonl'}"),
+            ]
+        )
+    assert end.value.code == 0
+    result = read_results(tmp_path / "out")["benchmarks"]["llava_bench_coco"]
+    assert result["score"] == pytest.approx(100 * 95 / 87)
+    assert result["notes"] == {"a mark that is not from 0 to 10": 2}
+    credits = [row["credit"] for row in read_marked(tmp_path / "out", "llava_bench_coco")]
+    assert credits == [1.0, 0.0, 0.6]
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:

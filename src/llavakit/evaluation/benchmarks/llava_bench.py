@@ -138,7 +138,8 @@ def mark_judged(question: Question, answer: str, reply: str) -> Verdict:
         return Verdict(question, None, math.nan, "the judge gave no two marks", unread)
     reference, mine = found
     facts = {"reference": reference, "mine": mine, "llava": strict}
-    return Verdict(question, f"{reference:g} {mine:g}", mine / 10, facts=facts)
+    note = "" if 0 <= reference <= 10 and 0 <= mine <= 10 else "a mark that is not from 0 to 10"
+    return Verdict(question, f"{reference:g} {mine:g}", min(1.0, max(0.0, mine / 10)), note, facts)
 
 
 def summarise(verdicts: Sequence[Verdict]) -> Figures:
