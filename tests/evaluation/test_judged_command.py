@@ -291,10 +291,25 @@ def test_saved_reviews_of_llava_score_without_asking_and_several_files_are_sever
     assert again["judge"]["scores"] == result["judge"]["scores"] and again["figures"] == result["figures"]
 
 
+def test_a_run_in_which_nothing_could_be_read_leaves_no_mean_and_no_deviation(
+    run: Run, tmp_path: Path
+) -> None:
+    rows: list[dict[str, object]] = [
+        {"question_id": n, "content": [said, "so so"]} for n, said in enumerate(REVIEWS)
+    ]
+    lines(tmp_path / "saved.jsonl", rows)
+    code, shown, _ = run(f"saved:{tmp_path / 'saved.jsonl'}", tmp_path / "out")
+    assert code == 0 and f"of its runs {100 * 36 / 54:.2f}, nan; deviation nan" in shown
+    result = read_results(tmp_path / "out")["benchmarks"]["llava_bench_coco"]
+    assert result["score"] is None and result["judge"]["deviation"] is None
+    assert result["counts"]["marked in judging 2: the judge gave no two marks"] == 6
+
+
 @pytest.mark.parametrize(
     ("rows", "more", "told"),
     [
         ([(n, "8 8") for n in range(4)], (), "no word on 2 of 6 answers (2 not judged: no saved reply); score the others"),
+        ([(n + 90, "8 8") for n in range(6)], (), "6 of 6 answers (6 saved replies about no question, 6 not judged: no"),
         ([(0, "8 8"), (0, "8 7")], (), "has two replies about question 0 that differ"),
         ([(1, 8), (0, "8 8")], (), "row 1 has a judge's reply that is no text"),
         ([(0, "8 8"), (1, None)], (), "has no judge's reply under `judged` or `content`"),

@@ -18,6 +18,7 @@ from llavakit.evaluation.judge import Heard
 from llavakit.evaluation.saved import id_of, read_rows
 
 NONE_SAVED = "not judged: no saved reply"
+ABOUT_NONE = "saved replies about no question"
 UNNAMED = "a judge that the file does not name"
 
 
@@ -34,7 +35,7 @@ def read_replies(benchmark: Benchmark, wanted: Sequence[str], paths: Sequence[Pa
             name = id_of(benchmark, row, place)
             replies, models = _told(row, f"{path}, row {place + 1}")
             if name not in known:
-                heard.counts["saved replies about no question"] += 1
+                heard.counts[ABOUT_NONE] += 1
                 continue
             heard.models.update(models)
             runs += [{} for _ in range(len(replies) - len(runs))]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from typing import Any
 from llavakit.errors import LlavakitError
 from llavakit.evaluation.benchmark import Benchmark, Question
 from llavakit.evaluation.judge import DECLINED, NO_REPLY, Heard, Judge, hear
-from llavakit.evaluation.judged_before import read_replies
+from llavakit.evaluation.judged_before import ABOUT_NONE, read_replies
 from llavakit.evaluation.marking import Marked, mark_answers
 from llavakit.synthesis.teacher import TeacherRequest
 from llavakit.synthesis.teachers import LOCAL
@@ -95,7 +96,8 @@ def judge_answers(
         told["cost"] = heard.cost
     if len(marks) > 1:
         scores = [marked.score for marked in marks]
-        told |= {"scores": scores, "deviation": stdev(scores)}
+        spread = stdev(scores) if all(map(math.isfinite, scores)) else math.nan
+        told |= {"scores": scores, "deviation": spread}
     replies = {
         name: tuple(found.get(name, "") for found in heard.replies)
         for name in kept
@@ -160,7 +162,8 @@ def _scored(
 
 def _silence(benchmark: Benchmark, silent_on: int, asked: int, counts: Counter[str], trouble: str) -> str:
     """One sentence about answers without the judge's word, and what can be done."""
-    why = ", ".join(f"{number} {what}" for what, number in counts.items() if what.startswith("not judged"))
+    reasons = ("not judged", ABOUT_NONE)
+    why = ", ".join(f"{number} {what}" for what, number in counts.items() if what.startswith(reasons))
     last = f"; the last time: {trouble.rstrip('.')}" if trouble else ""
     ways = ["score the others with --partial"]
     if counts[NO_REPLY]:
