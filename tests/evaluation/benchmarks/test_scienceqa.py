@@ -201,5 +201,18 @@ def test_answers_to_official_problems_are_not_taken_for_those_to_the_copys_rows(
     assert join(FULL, questions, by_row).answers == dict.fromkeys(("copy-0", "copy-1", "copy-2"), "B")
 
 
+@pytest.mark.parametrize("name", ["hint", "question", "choices"])
+def test_a_problem_without_what_is_asked_is_told(tmp_path: Path, name: str) -> None:
+    write_official(tmp_path, {"1": {key: value for key, value in PROBLEM.items() if key != name}})
+    with pytest.raises(LlavakitError, match=f"problem 1 has no field '{name}'"):
+        FULL.read(tmp_path, "v1.5")
+
+
+def test_a_set_in_which_no_question_has_a_picture_is_refused(tmp_path: Path) -> None:
+    write_official(tmp_path, {"1": PROBLEM})
+    with pytest.raises(LlavakitError, match="no question of ScienceQA has a picture there"):
+        IMG.read(tmp_path, "v1.5")
+
+
 def test_no_answer_at_all_gives_nan_and_not_a_crash() -> None:
     assert str(summarise([])["full"]) == "nan"

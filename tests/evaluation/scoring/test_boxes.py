@@ -105,6 +105,7 @@ def test_what_is_odd_about_a_box_is_told(answer: str, scale: Scale, note: str) -
     [
         ("[0.25, 0.25, 0.75, 0.75]", True), ("[0.25, 0.25, 0.5, 0.75]", True), ("[0.25, 0.25, 0.49, 0.75]", False), ("", False),
         ("(0.25, 0.25, 0.75, 0.75)", False), ("[0.75, 0.75, 0.25, 0.25]", False), ("[50, 25, 150, 75]", False),
+        ("[.25, .25, .75, .75]", False),
     ],
 )  # fmt: skip
 def test_lmms_eval_reads_square_brackets_as_parts_of_the_picture(answer: str, hit: bool) -> None:

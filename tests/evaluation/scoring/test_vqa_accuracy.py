@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llavakit.evaluation.scoring.vqa_accuracy import (
+    lmms_vqav2,
     m4c,
     m4c_accuracy,
     official,
@@ -66,3 +67,9 @@ def test_nothing_and_very_long_answers_are_marked() -> None:
 )  # fmt: skip
 def test_contractions_are_those_of_the_tools_and_no_others(text: str, written: str) -> None:
     assert official(text) == m4c(text) == written
+
+
+def test_lmms_eval_takes_several_commas_between_digits_for_one() -> None:
+    assert (lmms_vqav2("1,,234"), official("1,,234")) == ("1234", "1 234")
+    for text in ("1,234", "a,,b", "red, blue", "It's 3.", "n/a"):
+        assert lmms_vqav2(text) == official(text)

@@ -20,7 +20,15 @@ from llavakit.evaluation.benchmark import (
     Verdict,
 )
 from llavakit.evaluation.pictures import InFile, InParquet, PictureSource
-from llavakit.evaluation.reading import field, first_found, read_json, read_parquet, texts, with_unique_ids
+from llavakit.evaluation.reading import (
+    field,
+    first_found,
+    read_json,
+    read_parquet,
+    text,
+    texts,
+    with_unique_ids,
+)
 from llavakit.evaluation.scoring.anls import anls, llava_anls
 from llavakit.evaluation.scoring.shares import mean_credit, percent
 from llavakit.evaluation.wording import SHORT
@@ -45,9 +53,9 @@ def read(split: str, folder: Path, variant: str) -> list[Question]:
     rows = _from_copy(paths) if way is COPIES[split] else _from_file(paths[0], folder)
     questions = []
     for row, picture in rows:
-        text = f"{str(field(row, 'question', paths[0])).strip()}\n{SHORT}"
+        asked = f"{text(row, 'question', paths[0]).strip()}\n{SHORT}"
         truth = texts(row, "answers", paths[0]) if row.get("answers") else None
-        questions.append(Question(str(field(row, "questionId", paths[0])), (picture,), text, truth))
+        questions.append(Question(str(field(row, "questionId", paths[0])), (picture,), asked, truth))
     if split == "val" and (bare := [q.id for q in questions if q.truth is None]):
         raise LlavakitError(f"{paths[0]}: question {bare[0]} has no answers; download it again")
     return with_unique_ids(questions, paths[0])

@@ -26,7 +26,15 @@ from llavakit.errors import LlavakitError
 from llavakit.evaluation.benchmark import Benchmark, Figures, NeededFile, Question, Variant, Verdict
 from llavakit.evaluation.pictures import InFile, InParquet, PictureSource, picture_bytes
 from llavakit.evaluation.placed import PLACE
-from llavakit.evaluation.reading import field, first_found, read_lines, read_parquet, with_unique_ids
+from llavakit.evaluation.reading import (
+    field,
+    first_found,
+    read_lines,
+    read_parquet,
+    text,
+    texts,
+    with_unique_ids,
+)
 from llavakit.evaluation.scoring.boxes import Corners, Scale, area, iou, lmms_hit, pointed
 
 _PROMPT = "Please provide the bounding box coordinate of the region this sentence describes: {}."
@@ -72,13 +80,11 @@ def _from_lines(name: str, path: Path, folder: Path, scale: Scale) -> Iterator[Q
         size = (row["width"], row["height"]) if {"width", "height"} <= row.keys() else _size(picture)
         if not all(_is_number(side) and side > 0 for side in size):
             raise LlavakitError(f"{where}: the picture is {size[0]!r} wide and {size[1]!r} high")
-        phrase = row["expression"] if "expression" in row else field(row, "sent", where)
+        phrase = text(row, "expression" if "expression" in row else "sent", where)
         named = next((str(row[one]) for one in ("question_id", "id") if one in row), None)
         meta = {PLACE: place} if named is None else {}
         corners = _corners(row, where)
-        yield _question(
-            named or f"{name}-{place}", picture, str(phrase), corners, size, scale, image.stem, meta
-        )
+        yield _question(named or f"{name}-{place}", picture, phrase, corners, size, scale, image.stem, meta)
 
 
 def _corners(row: Mapping[str, Any], where: str) -> Corners:
@@ -117,8 +123,8 @@ def _from_copy(name: str, paths: Sequence[Path], scale: Scale) -> Iterator[Quest
         where, picture = f"{row.path}, row {row.row}", InParquet(row.path, row.row, "image")
         corners, size = _from_size(field(row.values, "bbox", where), where), _size(picture)
         image = str(row.values.get("file_name") or where)
-        for phrase in field(row.values, "answer", where):
-            yield _question(f"{name}-copy-{number}", picture, str(phrase), corners, size, scale, image, {})
+        for phrase in texts(row.values, "answer", where):
+            yield _question(f"{name}-copy-{number}", picture, phrase, corners, size, scale, image, {})
             number += 1
 
 
@@ -141,9 +147,9 @@ def _question(
     image: str,
     meta: Mapping[str, Any],
 ) -> Question:
-    text = _PROMPT.format(" ".join(phrase.split()).removesuffix("."))
+    asked = _PROMPT.format(" ".join(phrase.split()).removesuffix("."))
     truth = {"box": list(corners), "size": list(size), "scale": scale}
-    return Question(name, (picture,), text, truth, unit=image, meta=meta)
+    return Question(name, (picture,), asked, truth, unit=image, meta=meta)
 
 
 def mark(question: Question, answer: str) -> Verdict:

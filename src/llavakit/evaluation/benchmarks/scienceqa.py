@@ -34,6 +34,8 @@ from llavakit.evaluation.reading import (
     present,
     read_json,
     read_parquet,
+    text,
+    texts,
     with_unique_ids,
 )
 from llavakit.evaluation.scoring.choices import lettered, llava_letter, option_lines
@@ -85,7 +87,12 @@ def read(folder: Path, variant: str) -> list[Question]:
 
 def read_pictures_only(folder: Path, variant: str) -> list[Question]:
     """The questions that have a picture."""
-    return [question for question in read(folder, variant) if question.pictures]
+    questions = [question for question in read(folder, variant) if question.pictures]
+    if not questions:
+        raise LlavakitError(
+            f"{folder}: no question of ScienceQA has a picture there: download its files again"
+        )
+    return questions
 
 
 def _from_llava(row: Mapping[str, Any], problems: Mapping[str, Any], folder: Path, path: Path) -> Question:
@@ -130,14 +137,14 @@ def _from_copy(paths: Sequence[Path]) -> Iterator[Question]:
 
 def _described_question(pid: str, problem: Mapping[str, Any], picture: tuple[PictureSource, ...]) -> Question:
     where = f"problem {pid}"
-    options, answer = field(problem, "choices", where), field(problem, "answer", where)
+    options, answer = texts(problem, "choices", where), field(problem, "answer", where)
     if not isinstance(answer, int) or not 0 <= answer < len(options):
         raise LlavakitError(f"{where} has the answer {answer!r}, which is none of its {len(options)} choices")
-    hint = problem.get("hint") or ""
-    text = (
-        f"Context: {hint}\n" if hint else ""
-    ) + f"{field(problem, 'question', where)}\n{option_lines(options)}"
-    return _question(pid, text, "ABCDE"[answer], picture, _described(problem, pid))
+    hint = field(problem, "hint", where) or ""
+    asked = f"{text(problem, 'question', where)}\n{option_lines(options)}"
+    if hint:
+        asked = f"Context: {hint}\n{asked}"
+    return _question(pid, asked, "ABCDE"[answer], picture, _described(problem, pid))
 
 
 def _described(problem: Mapping[str, Any], pid: str) -> dict[str, Any]:

@@ -26,9 +26,9 @@ from llavakit.evaluation.pictures import InFile, InParquet
 from llavakit.evaluation.reading import field, first_found, read_json, read_parquet, text, with_unique_ids
 from llavakit.evaluation.scoring.shares import percent
 from llavakit.evaluation.scoring.vqa_accuracy import (
+    lmms_vqav2,
     m4c,
     m4c_accuracy,
-    official,
     official_accuracy,
     soft_accuracy,
 )
@@ -144,7 +144,7 @@ def others(questions: Sequence[Question], answers: Mapping[str, str]) -> Figures
         "vqaEval, answers as they stand: accuracy": percent([official_accuracy(*pair) for pair in said]),
         "m4c: accuracy": percent([m4c_accuracy(*pair) for pair in said]),
         "lmms-eval: exact_match": percent(
-            [soft_accuracy(official(a), [official(t) for t in told]) for a, told in said]
+            [soft_accuracy(lmms_vqav2(a), [lmms_vqav2(t) for t in told]) for a, told in said]
         ),
     }
 

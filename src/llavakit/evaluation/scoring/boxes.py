@@ -109,14 +109,15 @@ def pointed(answer: str, scale: Scale, width: float, height: float) -> Pointed:
     return Pointed(box)
 
 
-_BRACKETED = re.compile(rf"\[\s*{_N},\s*{_N},\s*{_N},\s*{_N}\s*\]")
+_LMMS = r"(-?\d+(?:\.\d+)?)"
+_BRACKETED = re.compile(rf"\[\s*{_LMMS},\s*{_LMMS},\s*{_LMMS},\s*{_LMMS}\s*\]")
 
 
 def lmms_hit(answer: str, truth: Corners, width: float, height: float, least: float = 0.5) -> bool:
     """Whether lmms-eval's `refcoco_bbox_rec` takes the answer for right.
 
     It reads four numbers in square brackets as parts of the picture, whatever they are, and four times 0 where there
-    are none; areas of boxes in the wrong order may be negative.
+    are none or one begins with its point; areas of boxes in the wrong order may be negative.
     """
     match = _BRACKETED.search(answer)
     mine = [float(number) for number in match.groups()] if match else [0.0] * 4
