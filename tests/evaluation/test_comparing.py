@@ -13,7 +13,7 @@ from llavakit.cli.main import main
 from llavakit.errors import LlavakitError
 from llavakit.evaluation import benchmarks
 from llavakit.evaluation.benchmark import Question, Verdict
-from llavakit.evaluation.comparing import compare, mcnemar, paired, paired_figures
+from llavakit.evaluation.comparing import Compared, Paired, compare, mcnemar, paired, paired_figures
 from llavakit.evaluation.intervals import bootstrap
 from llavakit.evaluation.results import read_results
 
@@ -53,6 +53,26 @@ def test_pairs_and_parts_of_a_credit_are_tested_by_units() -> None:
     assert found.difference == pytest.approx(15) and found.p < 0.001
     same = paired(first, first)
     assert (same.difference, same.p, same.low, same.high) == (0, 1.0, 0, 0)
+
+
+def test_numbers_are_shown_whole_in_a_narrow_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    found = Compared("mme", "perception", (500.0, 1475.0), Paired(500, 1475, 725, 1300, 5e-5, 180, 20, 1187, "bootstrap"), ())  # fmt: skip
+    monkeypatch.setattr("llavakit.evaluation.comparing.compare", lambda first, second: [found])
+    with pytest.raises(SystemExit):
+        main(["compare", str(tmp_path), str(tmp_path)])
+    shown = capsys.readouterr().out
+    for part in ("500.00", "1475.00", "+975.00", "+725.00 to +1300.00", "5.0e-05", "180 / 20"):
+        assert part in shown
+    assert "mme: perception, bootstrap" in shown
+
+
+def test_few_units_cannot_speak_surely_even_where_all_say_the_same() -> None:
+    first, second = (rows([credit] * 3) for credit in (0.1, 0.3))
+    found = paired(first, second)
+    assert (found.better, found.worse, found.p) == (3, 0, 0.25), "as three coins that fall alike"
 
 
 def verdicts(right: Callable[[int], bool], split: str = "random") -> list[Verdict]:

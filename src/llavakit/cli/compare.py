@@ -25,22 +25,23 @@ def compare_command(
 
     found = compare(first, second)
     console = Console(highlight=False)
-    table = Table(
-        "benchmark", "figure", "first", "second", "difference", "95 % interval", "p", "+ / -", "test"
-    )
+    table = Table("benchmark", "first", "second", "difference", "95 % interval", "p", "+ / -")
+    table.columns[0].overflow = "fold"
+    for column in table.columns[1:]:
+        column.no_wrap = True  # a number is shown whole, however narrow the terminal is
     for one in found:
         paired = one.paired
         table.add_row(
             one.name,
-            one.headline,
             *(f"{score:.2f}" for score in one.scores),
             f"{paired.difference:+.2f}",
             f"{paired.low:+.2f} to {paired.high:+.2f}",
             f"{paired.p:.4f}" if paired.p >= 0.0001 else f"{paired.p:.1e}",
             f"{paired.better} / {paired.worse}",
-            paired.method,
         )
     console.print(table)
+    for one in found:
+        console.print(f"{one.name}: {one.headline}, {one.paired.method}", markup=False, soft_wrap=True)
     for one in found:
         for line in one.told:
             console.print(f"{one.name}: {line}", markup=False, soft_wrap=True)

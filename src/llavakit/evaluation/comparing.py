@@ -168,7 +168,7 @@ def paired(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any
     if binary:
         p, method = mcnemar(better, worse), "McNemar, exact; interval by bootstrap"
     else:
-        p, method = _chance(differences, bool(better or worse)), "paired bootstrap over units"
+        p, method = _chance(differences, better + worse), "paired bootstrap over units"
     return Paired(means[0], means[1], float(low), float(high), p, better, worse, len(found), method)
 
 
@@ -198,16 +198,20 @@ def paired_figures(benchmark: Benchmark, first: Sequence[Verdict], second: Seque
             values[0], values[1], math.nan, math.nan, math.nan, better, worse, len(one), "none: undefined"
         )
     low, high = np.percentile(differences, [2.5, 97.5])
-    p = _chance(differences, bool(better or worse))
+    p = _chance(differences, better + worse)
     return Paired(values[0], values[1], float(low), float(high), p, better, worse, len(one), method)
 
 
-def _chance(differences: np.ndarray, differ: bool) -> float:
-    """Twice the smaller tail beyond 0, at least what one draw is worth; 1 where no unit differs."""
+def _chance(differences: np.ndarray, differ: int) -> float:
+    """Twice the smaller tail beyond 0, at least what one draw is worth.
+
+    differ: units that differ. Were the runs alike, each would go either way as by a coin, and of so few coins no fall
+    is rarer than 2 to the power of 1 - differ, whatever the draws say.
+    """
     if not differ:
         return 1.0
     tail = float(min(np.mean(differences <= 0), np.mean(differences >= 0)))
-    return max(min(1.0, 2 * tail), 1 / len(differences))
+    return max(min(1.0, 2 * tail), 1 / len(differences), 2.0 ** (1 - differ))
 
 
 def mcnemar(better: int, worse: int) -> float:
