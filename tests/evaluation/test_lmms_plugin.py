@@ -41,6 +41,11 @@ class Base:
         self.cache_hook = SimpleNamespace(add_partial=lambda *all_of_it: self.kept.append(all_of_it))
 
 
+def parsed(line: str) -> dict[str, Any]:
+    pairs = (part.split("=", 1) for part in line.split(",") if part)
+    return {name: int(value) if value.isnumeric() else value for name, value in pairs}
+
+
 @pytest.fixture
 def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The class that the entry point leads to, over the stand-in."""
@@ -50,6 +55,7 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         "lmms_eval.api.model": {"lmms": Base},
         "lmms_eval.models": {},
         "lmms_eval.models.registry_v2": {"ModelManifest": Manifest},
+        "lmms_eval.utils": {"simple_parse_args_string": parsed},
     }.items():
         module = ModuleType(name)
         module.__dict__.update(content)
@@ -116,3 +122,57 @@ def test_what_would_be_answered_in_another_way_is_refused(
         opened.generate_until([request_])
     with pytest.raises(LlavakitError, match="not conv_template"):
         plugin(str(model_folder), conv_template="vicuna_v1")
+
+
+@pytest.mark.parametrize(
+    ("model_args", "options", "rows"),
+    [
+        ("", {"batch_size": 8}, 8),
+        (",batch_size=16", {"batch_size": 1}, 16),
+        (",batch_size=16", {"batch_size": "16"}, 16),
+        ("", {"batch_size": "auto"}, 32),
+        ("", {"batch_size": "auto:4", "max_batch_size": 12}, 12),
+        (",device=cpu", {"batch_size": 1, "device": None}, 1),
+    ],
+)
+def test_a_command_line_may_name_the_batch_in_either_place(
+    plugin: Any, model_folder: Path, model_args: str, options: dict[str, Any], rows: int
+) -> None:
+    opened = plugin.create_from_arg_string(f"pretrained={model_folder}{model_args}", options)
+    assert opened.batch_size == rows
+    assert opened.device == opened.model.device  # lmms-eval counts requests on it where processes share them
+
+
+@pytest.mark.parametrize(
+    ("model_args", "options", "told"),
+    [
+        ("pretrained=m,batch_size=16", {"batch_size": 8}, "batch_size=16 and --batch_size says 8"),
+        ("pretrained=m,device=cpu", {"device": "cuda"}, "device=cpu and --device says cuda"),
+        ("pretrained=m", {"batch_size": "many"}, "'many'"),
+        ("pretrained=m,batch_size=0", {}, "0, and has to be"),
+        ("batch_size=16", {}, "pretrained=FOLDER"),
+    ],
+)
+def test_a_command_line_that_contradicts_itself_or_names_no_model_is_refused(
+    plugin: Any, model_args: str, options: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(LlavakitError, match=told):
+        plugin.create_from_arg_string(model_args, options)
+
+
+def test_of_several_processes_each_takes_the_gpu_of_its_rank_unless_one_is_named(
+    plugin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = sys.modules[plugin.__module__]
+    monkeypatch.setattr(room.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(room, "choose_device", lambda name: name)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert [room._device(name) for name in (None, "cuda", "cuda:0", "cpu")] == [
+        "cuda:1",
+        "cuda:1",
+        "cuda:0",
+        "cpu",
+    ]
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert room._device(None) is None

@@ -6,9 +6,11 @@ before the text. A task that wants something else is refused, never answered in 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from lmms_eval.api.model import lmms
 from PIL import Image
 
@@ -16,6 +18,7 @@ from llavakit.errors import LlavakitError
 from llavakit.evaluation.benchmark import Question
 from llavakit.evaluation.running import encode_question
 from llavakit.images.pixels import open_picture
+from llavakit.model.devices import choose_device
 from llavakit.model.generation import Request, generate
 from llavakit.model.llava import Llava
 from llavakit.model.ranking import option_losses
@@ -23,24 +26,57 @@ from llavakit.model.reuse import PictureFeatures
 
 MARK = "<image>"
 DEFAULT_NEW_TOKENS = 1024
+AUTO_ROWS = 32
 ROUNDS = 8
 
 
 class LlavakitForLmmsEval(lmms):  # type: ignore[misc] # the package comes without types
-    """pretrained: any folder or hub name that llavakit opens. batch_size: questions answered together."""
+    """pretrained: any folder or hub name that llavakit opens. batch_size: questions answered together.
+
+    batch_size may be `auto`, which is 32, or max_batch_size where that is less. device: of this process when it names
+    none of several: under `accelerate launch` and `torchrun` each process takes the GPU of its local rank.
+    """
 
     is_simple = True
 
     def __init__(
-        self, pretrained: str, batch_size: int | str = 32, device: str | None = None, **unknown: Any
+        self,
+        pretrained: str | None = None,
+        batch_size: int | str = "auto",
+        max_batch_size: int | None = None,
+        device: str | None = None,
+        **unknown: Any,
     ) -> None:
         super().__init__()
         if unknown:
             raise LlavakitError(
                 f"llavakit takes pretrained, batch_size and device in --model_args, not {', '.join(unknown)}"
             )
-        self.model = Llava.from_pretrained(pretrained, device=device)
-        self.batch_size = int(batch_size)
+        if pretrained is None:
+            raise LlavakitError("no model is named; say --model_args pretrained=FOLDER")
+        self.batch_size = _rows(batch_size, max_batch_size)
+        self.model = Llava.from_pretrained(str(pretrained), device=_device(device))
+        self.device = self.model.device
+
+    @classmethod
+    def create_from_arg_string(
+        cls, arg_string: str, additional_config: Mapping[str, Any] | None = None
+    ) -> LlavakitForLmmsEval:
+        """The model of a command line: --model_args, and options beside them, of which --batch_size is always passed.
+
+        Raises LlavakitError where the two differ; a batch of 1 beside another is taken as the option not said.
+        """
+        from lmms_eval.utils import simple_parse_args_string
+
+        said = simple_parse_args_string(arg_string)
+        options = {name: value for name, value in (additional_config or {}).items() if value is not None}
+        for name in said.keys() & options.keys():
+            unsaid = name == "batch_size" and str(options[name]) == "1"
+            if str(said[name]) != str(options[name]) and not unsaid:
+                raise LlavakitError(
+                    f"--model_args says {name}={said[name]} and --{name} says {options[name]}; say one of them"
+                )
+        return cls(**options | said)
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
         """The answer to every request, in order; greedy unless a task asks for a temperature."""
@@ -89,6 +125,23 @@ class LlavakitForLmmsEval(lmms):  # type: ignore[misc] # the package comes witho
         context, _, to_pictures, doc_id, task, split = args
         question, pictures = _question(context, to_pictures, self.task_dict[task][split][doc_id])
         return Request(encode_question(self.model, question, pictures), pictures)
+
+
+def _rows(batch_size: int | str, most: int | None) -> int:
+    """Questions answered together; lmms-eval writes `auto` or `auto:N` for a number that the model finds."""
+    if str(batch_size).partition(":")[0] == "auto":
+        return min(AUTO_ROWS, most or AUTO_ROWS)
+    if not str(batch_size).isdecimal() or int(batch_size) < 1:
+        raise LlavakitError(f"batch_size is {batch_size!r}, and has to be a number from 1 on or auto")
+    return int(batch_size)
+
+
+def _device(name: str | None) -> torch.device:
+    """The device of that name; of several GPUs that of this process's local rank, where the name leaves it open."""
+    several = torch.cuda.is_available() and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several and name in (None, "cuda"):
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return choose_device(name)
 
 
 def _settings(how: Mapping[str, Any]) -> tuple[int, float, float, tuple[str, ...]]:
