@@ -48,6 +48,15 @@ class InBase64:
 PictureSource = InFile | InParquet | InBase64
 
 
+def named(source: PictureSource) -> str:
+    """Where a picture lies, for a sentence about it."""
+    if isinstance(source, InFile):
+        return str(source.path)
+    if isinstance(source, InBase64):
+        return "a picture inside a table"
+    return f"{source.path}, row {source.row}, column {source.column}"
+
+
 def picture_bytes(source: PictureSource) -> bytes:
     """The encoded picture. Raises LlavakitError when it cannot be read."""
     if isinstance(source, InFile):

@@ -26,13 +26,13 @@ from llavakit.evaluation.asked import Asking, Journal
 from llavakit.evaluation.benchmark import Benchmark, Question
 from llavakit.evaluation.conditions import under
 from llavakit.evaluation.judge import Judge
-from llavakit.evaluation.pictures import PictureSource, picture_bytes
+from llavakit.evaluation.pictures import PictureSource, named, picture_bytes
 from llavakit.evaluation.provenance import Hashes, questions_hash
 from llavakit.evaluation.reading import read_questions
 from llavakit.evaluation.results import Scored
 from llavakit.evaluation.saved import oddities
 from llavakit.evaluation.scoring_saved import choose_variant, data_folder, scored
-from llavakit.images.pixels import open_picture
+from llavakit.images.pixels import PictureError, open_picture
 from llavakit.model.generation import Request, generate
 from llavakit.model.llava import Llava
 from llavakit.model.ranking import option_losses
@@ -164,6 +164,8 @@ def _open(questions: Sequence[Question]) -> dict[str, list[Image.Image]]:
             if source not in opened:
                 try:
                     opened[source] = open_picture(picture_bytes(source))
+                except PictureError as error:  # of bytes, so that the sentence does not name the picture
+                    raise LlavakitError(f"question {question.id}, {named(source)}: {error}") from error
                 except LlavakitError as error:  # the sentence names the picture, not who asks about it
                     raise LlavakitError(f"question {question.id}: {error}") from error
         result[question.id] = [opened[source] for source in question.pictures]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import math
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -129,9 +131,12 @@ def test_the_picture_tells_its_size_where_the_line_does_not(tmp_path: Path) -> N
     (tmp_path / "train2014").mkdir()
     (tmp_path / "train2014" / IMAGE).write_bytes(png(300, 40))
     assert benchmark.read(tmp_path, "v1.5")[0].truth["size"] == [300, 40]
-    (tmp_path / "train2014" / IMAGE).write_bytes(b"no picture")
-    with pytest.raises(LlavakitError, match="is no picture"):
-        benchmark.read(tmp_path, "v1.5")
+    head = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    huge = png(300, 40)[:12] + head + struct.pack(">I", zlib.crc32(head)) + png(300, 40)[33:]
+    for bad, told in ((b"no picture", "not a picture"), (huge, "pixels")):
+        (tmp_path / "train2014" / IMAGE).write_bytes(bad)
+        with pytest.raises(LlavakitError, match=f"{IMAGE}: .*{told}.*; its size is needed"):
+            benchmark.read(tmp_path, "v1.5")
 
 
 def test_a_copys_row_has_a_question_for_every_phrase(tmp_path: Path) -> None:

@@ -13,18 +13,15 @@ The variant says on which scale the answer's numbers are. The prompt is that of 
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, cast, get_args
 
-from PIL import Image
-
 from llavakit.errors import LlavakitError
 from llavakit.evaluation.benchmark import Benchmark, Figures, NeededFile, Question, Variant, Verdict
-from llavakit.evaluation.pictures import InFile, InParquet, PictureSource, picture_bytes
+from llavakit.evaluation.pictures import InFile, InParquet, PictureSource, named, picture_bytes
 from llavakit.evaluation.placed import PLACE
 from llavakit.evaluation.reading import (
     field,
@@ -36,6 +33,7 @@ from llavakit.evaluation.reading import (
     with_unique_ids,
 )
 from llavakit.evaluation.scoring.boxes import Corners, Scale, area, iou, lmms_hit, pointed
+from llavakit.images.pixels import PictureError, picture_size
 
 _PROMPT = "Please provide the bounding box coordinate of the region this sentence describes: {}."
 _SCALES: dict[str, Scale] = {
@@ -131,10 +129,9 @@ def _from_copy(name: str, paths: Sequence[Path], scale: Scale) -> Iterator[Quest
 def _size(picture: PictureSource) -> tuple[int, int]:
     """Width and height, from the head of the picture."""
     try:
-        with Image.open(io.BytesIO(picture_bytes(picture))) as opened:
-            return opened.size
-    except OSError as error:
-        raise LlavakitError(f"{picture} is no picture ({error}): its size is needed for its boxes") from error
+        return picture_size(picture_bytes(picture))
+    except PictureError as error:
+        raise LlavakitError(f"{named(picture)}: {error}; its size is needed for its boxes") from error
 
 
 def _question(
