@@ -53,6 +53,7 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         "lmms_eval": {},
         "lmms_eval.api": {},
         "lmms_eval.api.model": {"lmms": Base},
+        "lmms_eval.api.instance": {},
         "lmms_eval.models": {},
         "lmms_eval.models.registry_v2": {"ModelManifest": Manifest},
         "lmms_eval.utils": {"simple_parse_args_string": parsed},
@@ -60,6 +61,8 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         module = ModuleType(name)
         module.__dict__.update(content)
         monkeypatch.setitem(sys.modules, name, module)
+        if "." in name:
+            monkeypatch.setattr(sys.modules[name.rpartition(".")[0]], name.rpartition(".")[2], module, False)
     entry = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
     module_name, function = entry["lmms_eval.models"]["llavakit"].split(":")
     manifest = getattr(import_module(module_name), function)()
@@ -103,6 +106,15 @@ def test_of_several_continuations_the_likeliest_has_the_lowest_loss(plugin: Any,
         for text in (greedy, "of of of of")
     ]  # fmt: skip
     assert losses[0] < losses[1]
+
+
+def test_a_release_that_wraps_results_gets_the_pair_in_its_wrapping(
+    plugin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rooms = sys.modules[plugin.__module__]
+    assert rooms._loss(0.5) == (0.5, False)
+    monkeypatch.setattr(rooms, "GenerationResult", SimpleNamespace)
+    assert rooms._loss(0.5).text == (0.5, False)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from lmms_eval.api import instance
 from lmms_eval.api.model import lmms
 from PIL import Image
 
@@ -24,6 +25,7 @@ from llavakit.model.llava import Llava
 from llavakit.model.ranking import option_losses
 from llavakit.model.reuse import PictureFeatures
 
+GenerationResult = getattr(instance, "GenerationResult", None)  # not in every release
 MARK = "<image>"
 DEFAULT_NEW_TOKENS = 1024
 AUTO_ROWS = 32
@@ -103,7 +105,7 @@ class LlavakitForLmmsEval(lmms):  # type: ignore[misc] # the package comes witho
                     self.cache_hook.add_partial("generate_until", (context, how), text)
         return answers
 
-    def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
+    def loglikelihood(self, requests: Sequence[Any]) -> list[Any]:
         """The mean loss of every continuation, of which lmms-eval takes the lowest, as of its own LLaVA.
 
         Whether greedy decoding would write the continuation is not computed and is always False.
@@ -115,7 +117,7 @@ class LlavakitForLmmsEval(lmms):  # type: ignore[misc] # the package comes witho
             answer = target if isinstance(target, str) else str(target(document))
             question, pictures = _question(context, to_pictures, document)
             encoded = encode_question(self.model, question, pictures, answer)
-            found.append((option_losses(self.model, [encoded], pictures, features)[0], False))
+            found.append(_loss(option_losses(self.model, [encoded], pictures, features)[0]))
         return found
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:
@@ -142,6 +144,12 @@ def _device(name: str | None) -> torch.device:
     if several and name in (None, "cuda"):
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     return choose_device(name)
+
+
+def _loss(loss: float) -> Any:
+    """A loss and False as lmms-eval's evaluator hands them on: where it wraps results, it turns a bare pair to text."""
+    found = (loss, False)
+    return found if GenerationResult is None else GenerationResult(text=found)
 
 
 def _settings(how: Mapping[str, Any]) -> tuple[int, float, float, tuple[str, ...]]:
