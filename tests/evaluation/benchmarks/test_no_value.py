@@ -10,7 +10,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.evaluation.benchmarks import test_ai2d, test_mmmu, test_mmstar, test_realworldqa, test_seed_bench
+from tests.evaluation.benchmarks import (
+    test_ai2d,
+    test_mathvista,
+    test_mmmu,
+    test_mmstar,
+    test_realworldqa,
+    test_seed_bench,
+)
 
 from llavakit.errors import LlavakitError
 from llavakit.evaluation.benchmarks import load
@@ -45,6 +52,22 @@ def test_a_question_of_seed_bench_has_text_and_is_about_a_picture_or_a_video(tmp
         (tmp_path / "SEED-Bench.json").write_text(json.dumps({"questions": rows}))
         with pytest.raises(LlavakitError, match=sentence):
             load("seed_bench").read(tmp_path, "v1.5")
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"answer_type": "7"}, "question 1 wants a 7 with None digits, which no rule reads"),
+        ({"answer": ["quarter"]}, r"field 'answer' is \['quarter'\], expected text"),
+        ({"choices": "quarter"}, "the choices of question 1 are 'quarter', expected a list"),
+    ],
+)
+def test_a_question_of_mathvista_is_of_a_form_that_a_rule_reads(
+    changed: dict[str, Any], sentence: str, tmp_path: Path
+) -> None:
+    test_mathvista.write(tmp_path, [test_mathvista.ROWS[0] | changed])
+    with pytest.raises(LlavakitError, match=sentence):
+        load("mathvista").read(tmp_path, "format")
 
 
 def test_a_question_of_mmmu_has_options_or_is_open(tmp_path: Path) -> None:

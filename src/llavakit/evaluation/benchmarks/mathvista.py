@@ -147,7 +147,7 @@ def _question(
         id=name,
         pictures=(picture,),
         prompt=prompt,
-        truth=str(truth) if has_truth else None,
+        truth=text_field(row, "answer", where) if has_truth else None,
         category=str(metadata.get("task") or ""),
         meta={
             "form": form,
@@ -169,7 +169,7 @@ def _form(name: str, row: Mapping[str, Any], where: Path) -> Form:
         choices = ()
     elif not choices:
         raise LlavakitError(f"{where}: question {name} is one of choices and has none")
-    if not choices and (kind not in _SHORT or (kind == "float" and digits is None)):
+    if kind not in _FORMS or (not choices and (kind == "text" or (kind == "float" and digits is None))):
         raise LlavakitError(
             f"{where}: question {name} wants a {kind} with {digits} digits, which no rule reads"
         )

@@ -75,7 +75,7 @@ def summarise(verdicts: Sequence[Verdict]) -> Figures:
             parts.setdefault(name, []).append(credit)
     return {
         "overall": percent([credit for _, credit in scored]),
-        "average over 18 l2 categories": _over_parts(scored),
+        "average over l2 categories": _over_parts(scored),
         **{name: percent(part) for name, part in sorted(parts.items())},
     }
 
