@@ -185,3 +185,20 @@ def test_a_test_set_without_truth_has_null_for_a_score(
     assert 'data-verdict="no mark"' in (tmp_path / "report.html").read_text()
     with pytest.raises(LlavakitError, match="cannot be compared"):
         compare(tmp_path, tmp_path)
+
+
+def test_a_part_of_a_servers_questions_is_told_to_be_no_submission(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "data" / "Annotations").mkdir(parents=True)
+    rows = [{"image": f"VizWiz_test_0000000{n}.jpg", "question": "What?"} for n in range(2)]
+    (tmp_path / "data" / "Annotations" / "test.json").write_text(json.dumps(rows))
+    saved = answers(tmp_path, {"VizWiz_test_00000000.jpg": "a cup"})
+    ways = ("--benchmarks", "vizwiz", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"))
+    with pytest.raises(SystemExit) as end:
+        run("--answers", saved, *ways, "--partial")
+    assert end.value.code == 0
+    told = "nothing for the server of vizwiz: it takes answers to all 2 questions, and 1 are there"
+    assert told in capsys.readouterr().out
+    assert not list((tmp_path / "out").glob("*submission*"))

@@ -145,7 +145,7 @@ def test_a_file_that_is_no_answers_is_told_in_a_sentence(tmp_path: Path, text: s
         ({"text": "yes"}, "has no id"),
         ({"id": 0}, "has no answer"),
         ({"id": 0, "text": None}, "is None, expected text"),
-        ({"id": True, "text": "yes"}, "has no id"),
+        ({"id": True, "text": "yes"}, "expected a text or a whole number"),
     ],
 )
 def test_a_row_that_is_no_answer_is_named(row: dict[str, object], told: str) -> None:
@@ -172,3 +172,12 @@ def test_a_number_that_is_none_is_no_answer(tmp_path: Path, number: str) -> None
     rows = read_rows(file(tmp_path, f'{{"question_id": 0, "text": {number}}}'))
     with pytest.raises(LlavakitError, match=r"row 1: text is (nan|inf), expected text"):
         join(TOY, QUESTIONS, rows, partial=True)
+
+
+@pytest.mark.parametrize("name", [None, 0.0, True, ["0"]])
+def test_an_id_that_is_none_is_shown(name: object) -> None:
+    rows = [{"question_id": name, "text": "yes"}]
+    with pytest.raises(LlavakitError, match=r"row 1: question_id is .*, expected a text or a whole number"):
+        join(TOY, QUESTIONS, rows, partial=True)
+    rows[0]["id"] = 0
+    assert list(join(TOY, [QUESTIONS[0]], rows).answers) == ["0"]

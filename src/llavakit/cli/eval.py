@@ -261,6 +261,11 @@ def _finish(scored: list[Scored], answered_by: dict[str, Any], out: Path | None)
                 path, cut = submission
                 told = f" ({cut:,} answers are longer than a cell can be and are cut in it)" if cut else ""
                 print(f"for the server of {one.benchmark.name}: {path}{told}")
+            elif one.benchmark.submission is not None:
+                print(
+                    f"nothing for the server of {one.benchmark.name}: it takes answers to all {one.total:,} questions, "
+                    f"and {len(one.questions):,} are there"
+                )
         print(f"report: {write_report(out, answered_by, scored)}")
         print(f"results: {write_results(out, answered_by, scored)}")
 

@@ -186,9 +186,14 @@ def id_of(benchmark: Benchmark, row: Row, place: int) -> str:
             return benchmark.answer_id(row)
         except (KeyError, TypeError, ValueError, LlavakitError) as error:
             raise LlavakitError(f"answers, row {place + 1} names no question: {error}") from error
-    for name in ID_FIELDS:
-        if name in row and isinstance(row[name], str | int) and not isinstance(row[name], bool):
-            return str(row[name])
+    there = {name: row[name] for name in ID_FIELDS if name in row}
+    for value in there.values():
+        if isinstance(value, str | int) and not isinstance(value, bool):
+            return str(value)
+    for name, value in there.items():
+        raise LlavakitError(
+            f"answers, row {place + 1}: {name} is {value!r:.60}, expected a text or a whole number"
+        )
     raise LlavakitError(
         f"answers, row {place + 1} has no id under {', '.join(ID_FIELDS)} (it has: {', '.join(row) or 'nothing'})"
     )

@@ -301,6 +301,7 @@ def test_textvqas_answers_are_named_by_picture_and_prompt(tmp_path: Path) -> Non
     for row, fault in (
         ({"question_id": "abc", "text": "x"}, "no field 'prompt'"),
         ({"question_id": "abc", "prompt": None, "text": "x"}, "its prompt is None, expected the text"),
+        ({"question_id": None, "prompt": "What brand?", "text": "x"}, "its question_id is None"),
     ):
         with pytest.raises(LlavakitError, match=f"answers, row 1 names no question: .*{fault}"):
             join(benchmark, questions, [row])
@@ -334,3 +335,13 @@ def test_the_sets_of_vqav2s_server_have_to_fit(tmp_path: Path) -> None:
         LlavakitError, match=r"lacks question 11 of .*, and 2 in all: they are of different versions"
     ):
         load("vqav2").read(tmp_path, "v1.5")
+
+
+@pytest.mark.parametrize(
+    "line", ["Reference OCR token: A, B", "Reference OCR token: ", "Reference OCR token:  , A, "]
+)
+def test_tokens_are_shown_to_the_letter(tmp_path: Path, line: str) -> None:
+    textvqa_files(tmp_path)
+    row = {"question_id": "abc", "text": f"What brand?\n{line}\n{SHORT}"}
+    write(tmp_path / "llava_textvqa_val_v051_ocr.jsonl", json.dumps(row))
+    assert load("textvqa").read(tmp_path, "v1.5")[0].prompt == row["text"]
