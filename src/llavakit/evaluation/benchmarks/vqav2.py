@@ -88,21 +88,23 @@ def _from_copy(paths: Sequence[Path]) -> Iterator[Question]:
 
 
 def read_test(folder: Path, variant: str) -> list[Question]:
-    """The questions of test-dev. meta: all ids of test2015, which a submission has to hold."""
+    """The questions of test-dev. meta: the file of test2015, all of whose ids a submission has to hold."""
     (_, dev), (_, test) = first_found(folder, DEV), first_found(folder, TEST)
     rows = field(read_json(dev[0]), "questions", dev[0])
-    every = [
-        int(field(row, "question_id", test[0])) for row in field(read_json(test[0]), "questions", test[0])
-    ]
-    known = set(map(str, every))
+    known = set(map(str, _ids(test[0])))
     if foreign := [name for row in rows if (name := str(field(row, "question_id", dev[0]))) not in known]:
         raise LlavakitError(
             f"{test[0]} lacks question {foreign[0]} of {dev[0].name}, and {len(foreign)} in all: they are of different "
             "versions"
         )
-    meta = {"every": every}
+    # not the ids themselves: what a question knows is written beside its answer
+    meta = {"test2015": str(test[0])}
     questions = [_question(folder / TEST_PICTURES.path, "test2015", row, None, "", meta) for row in rows]
     return with_unique_ids(questions, dev[0])
+
+
+def _ids(path: Path) -> list[int]:
+    return [int(field(row, "question_id", path)) for row in field(read_json(path), "questions", path)]
 
 
 def _question(
@@ -158,7 +160,7 @@ def submission(questions: Sequence[Question], answers: Mapping[str, str], path: 
         raise LlavakitError(
             f"{len(lacking)} questions have no answer, {lacking[0]} first: answer all, then submit"
         )
-    every = questions[0].meta.get("every", [int(q.id) for q in questions]) if questions else []
+    every = _ids(Path(questions[0].meta["test2015"])) if questions else []
     rows = [{"question_id": number, "answer": m4c(answers.get(str(number), ""))} for number in every]
     write_whole(path, json.dumps(rows).encode())
 
