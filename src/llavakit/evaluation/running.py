@@ -48,8 +48,13 @@ def prepare(questions: Sequence[Question], asking: Asking) -> list[Question]:
     put = under(asking.condition, questions)
     if asking.limit is None or asking.limit >= len(put):
         return put
-    whole, there = Counter(map(_unit, put)), Counter(map(_unit, put[: asking.limit]))
-    taken = {unit for unit in there if there[unit] == whole[unit]} or {_unit(put[0])}
+    taken: set[tuple[str, str]] = set()
+    room = asking.limit
+    for unit, size in Counter(map(_unit, put)).items():  # in the order in which they first come
+        if taken and size > room:
+            break
+        taken.add(unit)
+        room -= size
     return [question for question in put if _unit(question) in taken]
 
 

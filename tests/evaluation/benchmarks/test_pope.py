@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from llavakit.errors import LlavakitError
+from llavakit.evaluation.asked import Asking
 from llavakit.evaluation.benchmarks import load
 from llavakit.evaluation.benchmarks.pope import says
+from llavakit.evaluation.running import prepare
 
 POPE = load("pope")
 GOLDEN = Path(os.environ.get("LLAVAKIT_GOLDEN", Path(__file__).parents[4] / "shared" / "golden")) / "pope"
@@ -97,6 +99,15 @@ def test_questions_are_asked_as_llava_asks_and_joined_to_labels_by_order(tmp_pat
     write(tmp_path / "llava_pope_test.jsonl", rows[2:])
     with pytest.raises(LlavakitError, match="of different versions"):
         POPE.read(tmp_path, "v1.5")
+
+
+def test_all_questions_of_a_picture_are_drawn_together(tmp_path: Path) -> None:
+    official(tmp_path, {split: ["yes", "no"] for split in ("random", "popular", "adversarial")})
+    questions = POPE.read(tmp_path, "v1.5")
+    assert {question.unit for question in questions} == {f"COCO_val2014_{n:012d}.jpg" for n in (1, 2)}
+    # so that the first few questions are of few pictures, and of every split
+    put = prepare(questions, Asking(limit=4))
+    assert [question.id for question in put] == ["random-1", "popular-1", "adversarial-1"]
 
 
 def test_missing_files_and_damaged_ones_are_told(tmp_path: Path) -> None:

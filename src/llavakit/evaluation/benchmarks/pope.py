@@ -4,6 +4,9 @@ LLaVA's "POPE" is the unweighted mean of the three splits' F1, on the questions 
 ones); the present files hold 3,000. An answer is read by LLaVA's rule (llava/eval/eval_pope.py): up to the first full
 stop, "no" where a word is No, no or not, and yes otherwise, nothing at all included.
 
+What is drawn for an interval is a picture with all its questions: those whose truth is yes are the same in every split,
+so that taken one by one they would count three times.
+
 Read from LLaVA's `llava_pope_test.jsonl` with the official labels, which are joined by their order; from the official
 files alone; or from the Hugging Face copy.
 """
@@ -121,16 +124,18 @@ def _from_copy(paths: Sequence[Path]) -> Iterator[Question]:
         truth = _truth(field(row.values, "answer", row.path), row.path)
         text = f"{text_field(row.values, 'question', row.path).strip()}\n{SHORT}"
         name = f"{split}-{row.values.get('question_id', row.row)}"
-        yield Question(name, (InParquet(row.path, row.row, "image"),), text, truth, category=split)
+        unit = str(row.values.get("image_source") or "")
+        yield Question(name, (InParquet(row.path, row.row, "image"),), text, truth, category=split, unit=unit)
 
 
 def _question(
     name: str, split: str, asked: Mapping[str, Any], told: Mapping[str, Any], path: Path, folder: Path
 ) -> Question:
     text = text_field(asked, "text", path).partition("\n")[0].strip()
-    picture = InFile(folder / PICTURES.path / text_field(asked, "image", path))
+    unit = text_field(asked, "image", path)
+    picture = InFile(folder / PICTURES.path / unit)
     truth = _truth(field(told, "label", LABELS[split].path), path)
-    return Question(name, (picture,), f"{text}\n{SHORT}", truth, category=split)
+    return Question(name, (picture,), f"{text}\n{SHORT}", truth, category=split, unit=unit)
 
 
 def _truth(label: Any, path: Path) -> str:
