@@ -29,7 +29,7 @@ from llavakit import training
 from llavakit.conversation.record import Conversation, Picture, Text, Turn
 from llavakit.conversation.templates import get_template
 from llavakit.conversation.tokenize import encode
-from llavakit.model.exporting import form
+from llavakit.model.exporting import Wishes, form
 from llavakit.model.generation import Request, generate
 from llavakit.model.llava import Llava
 from llavakit.quickstart.demo import recipe_for
@@ -108,7 +108,7 @@ def exported(folder: Path, policy: str) -> Path:
             make_materials(Path(temporary) / "materials", AMOUNTS, 0)
             recipe = recipe_for(Path(temporary) / "materials", 0, CHANGES[policy])
             result = training.run(recipe, Path(temporary) / "run")
-            form("hf").write(Llava.from_pretrained(result.checkpoint), target, None)
+            form("hf").write(Llava.from_pretrained(result.checkpoint), target, Wishes())
     return target
 
 
