@@ -177,28 +177,24 @@ def field(row: Mapping[str, Any], name: str, where: object) -> Any:
 
 def text_field(row: Mapping[str, Any], name: str, where: object) -> str:
     """A field that has to be text; a number is taken as it is written. Raises LlavakitError where it is neither."""
-    value = field(row, name, where)
-    if isinstance(value, int | float) and math.isfinite(value):
-        return str(value)
-    if not isinstance(value, str):
-        raise LlavakitError(f"{where}: field {name!r} is {value!r:.60}, expected text: download it again")
-    return value
+    return _text(field(row, name, where), name, where)
 
 
-def text(row: Mapping[str, Any], name: str, where: object) -> str:
-    """A field that is a text or a number, as text; raises LlavakitError where it is neither."""
-    value = field(row, name, where)
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise LlavakitError(f"{where}: {name} is {value!r:.60}, expected a text: download it again")
-    return str(value)
-
-
-def texts(row: Mapping[str, Any], name: str, where: object) -> list[str]:
+def texts_field(row: Mapping[str, Any], name: str, where: object) -> list[str]:
     """A field that is a list of texts, at least one; raises LlavakitError where it is something else."""
     values = field(row, name, where)
     if not isinstance(values, list) or not values:
-        raise LlavakitError(f"{where}: {name} is {values!r:.60}, expected a list of texts: download it again")
-    return [text({name: value}, name, where) for value in values]
+        raise LlavakitError(
+            f"{where}: field {name!r} is {values!r:.60}, expected a list of texts: download it again"
+        )
+    return [_text(value, name, where) for value in values]
+
+
+def _text(value: Any, name: str, where: object) -> str:
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, str) and not number:
+        raise LlavakitError(f"{where}: field {name!r} is {value!r:.60}, expected text: download it again")
+    return str(value)
 
 
 def with_unique_ids(questions: list[Question], where: object) -> list[Question]:

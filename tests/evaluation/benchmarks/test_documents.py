@@ -250,9 +250,9 @@ def test_a_truth_of_another_form_is_refused(tmp_path: Path) -> None:
     for half in ("human", "augmented"):
         rows = [{"imgname": "1.png", "query": "Which?", "label": ["Yes"]}]
         (tmp_path / f"test/test_{half}.json").write_text(json.dumps(rows))
-    with pytest.raises(LlavakitError, match=r"test_human.json: label is \['Yes'\], expected a text"):
+    with pytest.raises(LlavakitError, match=r"test_human.json: field 'label' is \['Yes'\], expected text"):
         load("chartqa").read(tmp_path, "v1.5")
     row = {"questionId": 1, "question": "Who?", "image": "documents/1.png", "answers": "J. Smith"}
     (tmp_path / "val_v1.0.json").write_text(json.dumps({"data": [row]}))
-    with pytest.raises(LlavakitError, match=r"answers is 'J. Smith', expected a list of texts"):
+    with pytest.raises(LlavakitError, match=r"field 'answers' is 'J. Smith', expected a list of texts"):
         load("docvqa").read(tmp_path, "v1.5")

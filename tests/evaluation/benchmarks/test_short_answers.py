@@ -314,14 +314,14 @@ def test_truths_of_another_form_are_refused_and_not_taken_letter_by_letter(tmp_p
     for answers in ("nokia", [], None, [None], [["nokia"]]):
         row = {"question_id": 1, "image_id": "abc", "question": "What brand?", "answers": answers}
         write(tmp_path / "TextVQA_0.5.1_val.json", {"data": [row]})
-        with pytest.raises(LlavakitError, match=r"answers is .*, expected a (list of )?text"):
+        with pytest.raises(LlavakitError, match=r"field 'answers' is .*, expected (a list of )?text"):
             load("textvqa").read(tmp_path, "v1.6")
     vqa_files(tmp_path)
     path = tmp_path / "v2_mscoco_val2014_annotations.json"
     whole = json.loads(path.read_text())
     for told, fault in (
         (people(), "has no answers"),
-        ([{"answer": None}], "answer is None, expected a text"),
+        ([{"answer": None}], "field 'answer' is None, expected text"),
     ):
         whole["annotations"][0]["answers"] = told
         write(path, whole)

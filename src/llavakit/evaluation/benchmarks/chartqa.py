@@ -17,7 +17,14 @@ from llavakit.evaluation.benchmark import (
     Verdict,
 )
 from llavakit.evaluation.pictures import InFile, InParquet
-from llavakit.evaluation.reading import field, first_found, read_json, read_parquet, text, with_unique_ids
+from llavakit.evaluation.reading import (
+    field,
+    first_found,
+    read_json,
+    read_parquet,
+    text_field,
+    with_unique_ids,
+)
 from llavakit.evaluation.scoring.relaxed import relaxed
 from llavakit.evaluation.scoring.shares import mean_credit
 
@@ -47,8 +54,8 @@ def read(folder: Path, variant: str) -> list[Question]:
         path = first_found(folder, needed)[1][0]
         for number, row in enumerate(read_json(path), 1):
             picture = InFile(folder / PICTURES.path / str(field(row, "imgname", path)))
-            asked = f"{text(row, 'query', path).strip()}\n{_SHORT[variant]}"
-            truth = text(row, "label", path)
+            asked = f"{text_field(row, 'query', path).strip()}\n{_SHORT[variant]}"
+            truth = text_field(row, "label", path)
             questions.append(Question(f"{half}-{number}", (picture,), asked, truth, category=half))
     return with_unique_ids(questions, folder)
 
@@ -61,8 +68,8 @@ def _from_copy(paths: Sequence[Path], variant: str) -> Iterator[Question]:
         if half not in HALVES:
             raise LlavakitError(f"{row.path}: the type {kind!r} is neither human_test nor augmented_test")
         there[half] += 1
-        asked = f"{text(row.values, 'question', row.path).strip()}\n{_SHORT[variant]}"
-        truth = text(row.values, "answer", row.path)
+        asked = f"{text_field(row.values, 'question', row.path).strip()}\n{_SHORT[variant]}"
+        truth = text_field(row.values, "answer", row.path)
         picture = InParquet(row.path, row.row, "image")
         yield Question(f"{half}-{there[half]}", (picture,), asked, truth, category=half)
 

@@ -25,8 +25,8 @@ from llavakit.evaluation.reading import (
     first_found,
     read_json,
     read_parquet,
-    text,
-    texts,
+    text_field,
+    texts_field,
     with_unique_ids,
 )
 from llavakit.evaluation.scoring.anls import anls, llava_anls
@@ -53,8 +53,8 @@ def read(split: str, folder: Path, variant: str) -> list[Question]:
     rows = _from_copy(paths) if way is COPIES[split] else _from_file(paths[0], folder)
     questions = []
     for row, picture in rows:
-        asked = f"{text(row, 'question', paths[0]).strip()}\n{SHORT}"
-        truth = texts(row, "answers", paths[0]) if row.get("answers") else None
+        asked = f"{text_field(row, 'question', paths[0]).strip()}\n{SHORT}"
+        truth = texts_field(row, "answers", paths[0]) if row.get("answers") else None
         questions.append(Question(str(field(row, "questionId", paths[0])), (picture,), asked, truth))
     if split == "val" and (bare := [q.id for q in questions if q.truth is None]):
         raise LlavakitError(f"{paths[0]}: question {bare[0]} has no answers; download it again")

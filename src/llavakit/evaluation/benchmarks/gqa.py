@@ -27,7 +27,7 @@ from llavakit.evaluation.reading import (
     found,
     read_json,
     read_parquet,
-    text,
+    text_field,
     with_unique_ids,
 )
 from llavakit.evaluation.scoring.choices_lmms import without_case_and_punctuation
@@ -53,8 +53,8 @@ def read(folder: Path, variant: str) -> list[Question]:
         structural = str(field(field(row, "types", paths[0]), "structural", paths[0]))
         image = str(field(row, "imageId", paths[0]))
         picture = pictures.get(image) or InFile(folder / PICTURES.path / f"{image}.jpg")
-        asked = f"{text(row, 'question', paths[0]).strip()}\n{SHORT}"
-        truth = text(row, "answer", paths[0])
+        asked = f"{text_field(row, 'question', paths[0]).strip()}\n{SHORT}"
+        truth = text_field(row, "answer", paths[0])
         questions.append(Question(str(name), (picture,), asked, truth, category=structural))
     return with_unique_ids(questions, paths[0])
 

@@ -28,8 +28,8 @@ from llavakit.evaluation.reading import (
     first_found,
     read_lines,
     read_parquet,
-    text,
-    texts,
+    text_field,
+    texts_field,
     with_unique_ids,
 )
 from llavakit.evaluation.scoring.boxes import Corners, Scale, area, iou, lmms_hit, pointed
@@ -78,7 +78,7 @@ def _from_lines(name: str, path: Path, folder: Path, scale: Scale) -> Iterator[Q
         size = (row["width"], row["height"]) if {"width", "height"} <= row.keys() else _size(picture)
         if not all(_is_number(side) and side > 0 for side in size):
             raise LlavakitError(f"{where}: the picture is {size[0]!r} wide and {size[1]!r} high")
-        phrase = text(row, "expression" if "expression" in row else "sent", where)
+        phrase = text_field(row, "expression" if "expression" in row else "sent", where)
         named = next((str(row[one]) for one in ("question_id", "id") if one in row), None)
         meta = {PLACE: place} if named is None else {}
         corners = _corners(row, where)
@@ -121,7 +121,7 @@ def _from_copy(name: str, paths: Sequence[Path], scale: Scale) -> Iterator[Quest
         where, picture = f"{row.path}, row {row.row}", InParquet(row.path, row.row, "image")
         corners, size = _from_size(field(row.values, "bbox", where), where), _size(picture)
         image = str(row.values.get("file_name") or where)
-        for phrase in texts(row.values, "answer", where):
+        for phrase in texts_field(row.values, "answer", where):
             yield _question(f"{name}-copy-{number}", picture, phrase, corners, size, scale, image, {})
             number += 1
 

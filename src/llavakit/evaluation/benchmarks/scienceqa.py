@@ -34,8 +34,8 @@ from llavakit.evaluation.reading import (
     present,
     read_json,
     read_parquet,
-    text,
-    texts,
+    text_field,
+    texts_field,
     with_unique_ids,
 )
 from llavakit.evaluation.scoring.choices import lettered, llava_letter, option_lines
@@ -137,11 +137,11 @@ def _from_copy(paths: Sequence[Path]) -> Iterator[Question]:
 
 def _described_question(pid: str, problem: Mapping[str, Any], picture: tuple[PictureSource, ...]) -> Question:
     where = f"problem {pid}"
-    options, answer = texts(problem, "choices", where), field(problem, "answer", where)
+    options, answer = texts_field(problem, "choices", where), field(problem, "answer", where)
     if not isinstance(answer, int) or not 0 <= answer < len(options):
         raise LlavakitError(f"{where} has the answer {answer!r}, which is none of its {len(options)} choices")
     hint = field(problem, "hint", where) or ""
-    asked = f"{text(problem, 'question', where)}\n{option_lines(options)}"
+    asked = f"{text_field(problem, 'question', where)}\n{option_lines(options)}"
     if hint:
         asked = f"Context: {hint}\n{asked}"
     return _question(pid, asked, "ABCDE"[answer], picture, _described(problem, pid))

@@ -29,7 +29,7 @@ from llavakit.evaluation.reading import (
     read_json,
     read_lines,
     read_parquet,
-    texts,
+    texts_field,
     with_unique_ids,
 )
 from llavakit.evaluation.scoring.vqa_accuracy import m4c, m4c_accuracy, official_accuracy
@@ -68,7 +68,7 @@ def read(folder: Path, variant: str) -> list[Question]:
         if tokens is not None and name not in tokens:
             raise LlavakitError(f"{ASKED.path} has no tokens for {image}, {asked!r}: download it again")
         picture = InFile(folder / PICTURES.path / f"{image}.jpg")
-        answers = texts(row, "answers", paths[0])
+        answers = texts_field(row, "answers", paths[0])
         questions.append(_question(image, asked, answers, tokens[name] if tokens else None, picture))
     return with_unique_ids(questions, paths[0])
 
@@ -77,7 +77,7 @@ def _from_copy(paths: Sequence[Path], shown: bool) -> Iterator[Question]:
     for row in read_parquet(paths):
         image, asked = (str(field(row.values, name, row.path)).strip() for name in ("image_id", "question"))
         tokens = ", ".join(field(row.values, "ocr_tokens", row.path)) if shown else None
-        answers = texts(row.values, "answers", row.path)
+        answers = texts_field(row.values, "answers", row.path)
         yield _question(image, asked, answers, tokens, InParquet(row.path, row.row, "image"))
 
 

@@ -31,8 +31,8 @@ from llavakit.evaluation.reading import (
     first_found,
     read_json,
     read_parquet,
-    text,
-    texts,
+    text_field,
+    texts_field,
     with_unique_ids,
 )
 from llavakit.evaluation.scoring.shares import mean_credit
@@ -66,7 +66,7 @@ def read(split: str, folder: Path, variant: str) -> list[Question]:
     for place, (image, row, truth, picture) in enumerate(rows):
         if split == "val" and not truth:
             raise LlavakitError(f"{paths[0]}: {image} has no answers; download it again")
-        asked = text(row, "question", paths[0]).strip().capitalize()
+        asked = text_field(row, "question", paths[0]).strip().capitalize()
         category = str(row.get("category" if copied else "answer_type") or "")
         # the copy's order is its own, so its places say nothing
         meta = {} if copied else {PLACE: place}
@@ -85,7 +85,7 @@ def _from_file(path: Path, pictures: Path) -> Iterator[_Row]:
         yield (
             image,
             row,
-            [text(one, "answer", path) for one in row.get("answers") or ()],
+            [text_field(one, "answer", path) for one in row.get("answers") or ()],
             InFile(pictures / image),
         )
 
@@ -93,7 +93,7 @@ def _from_file(path: Path, pictures: Path) -> Iterator[_Row]:
 def _from_copy(paths: Sequence[Path]) -> Iterator[_Row]:
     for row in read_parquet(paths):
         image = f"{str(field(row.values, 'question_id', row.path)).removesuffix('.jpg')}.jpg"
-        answers = texts(row.values, "answers", row.path) if row.values.get("answers") else []
+        answers = texts_field(row.values, "answers", row.path) if row.values.get("answers") else []
         yield image, row.values, answers, InParquet(row.path, row.row, "image")
 
 

@@ -23,7 +23,14 @@ from llavakit.evaluation.benchmark import (
     Verdict,
 )
 from llavakit.evaluation.pictures import InFile, InParquet
-from llavakit.evaluation.reading import field, first_found, read_json, read_parquet, text, with_unique_ids
+from llavakit.evaluation.reading import (
+    field,
+    first_found,
+    read_json,
+    read_parquet,
+    text_field,
+    with_unique_ids,
+)
 from llavakit.evaluation.scoring.shares import percent
 from llavakit.evaluation.scoring.vqa_accuracy import (
     lmms_vqav2,
@@ -68,7 +75,7 @@ def read_val(folder: Path, variant: str) -> list[Question]:
             raise LlavakitError(
                 f"{told[0]} has no answers to question {number} of {asked[0].name}: they are of different versions"
             )
-        truth = [text(one, "answer", told[0]) for one in field(people[number], "answers", told[0])]
+        truth = [text_field(one, "answer", told[0]) for one in field(people[number], "answers", told[0])]
         if not truth:
             raise LlavakitError(f"{told[0]}: question {number} has no answers; download it again")
         category = str(people[number].get("answer_type", ""))
@@ -79,10 +86,10 @@ def read_val(folder: Path, variant: str) -> list[Question]:
 def _from_copy(paths: Sequence[Path]) -> Iterator[Question]:
     for row in read_parquet(paths):
         name = str(field(row.values, "question_id", row.path))
-        truth = [text(one, "answer", row.path) for one in row.values.get("answers") or ()]
+        truth = [text_field(one, "answer", row.path) for one in row.values.get("answers") or ()]
         if not truth:
             raise LlavakitError(f"{row.path}: question {name} has no answers; download it again")
-        asked = f"{text(row.values, 'question', row.path).strip()}\n{SHORT}"
+        asked = f"{text_field(row.values, 'question', row.path).strip()}\n{SHORT}"
         category = str(row.values.get("answer_type") or "")
         yield Question(name, (InParquet(row.path, row.row, "image"),), asked, truth, category=category)
 
@@ -117,7 +124,7 @@ def _question(
 ) -> Question:
     number = int(str(field(row, "image_id", split)))
     picture = InFile(pictures / f"COCO_{split}_{number:012d}.jpg")
-    asked = f"{text(row, 'question', split).strip()}\n{SHORT}"
+    asked = f"{text_field(row, 'question', split).strip()}\n{SHORT}"
     return Question(
         str(field(row, "question_id", split)), (picture,), asked, truth, category=category, meta=meta or {}
     )
