@@ -54,6 +54,7 @@ NEEDED = (
 ROWS = 24
 LIMIT = 900.0  # seconds
 LETTERS = "ABCD"
+_PLACE = "import importlib.util; print(importlib.util.find_spec('llavakit').origin)"
 CHOICES = ("choice_a", "choice_b", "choice_c", "choice_d")
 
 
@@ -397,11 +398,18 @@ def environment(folder: Path) -> Path:
     """The Python of an environment with lmms-eval, without what only other models of its need, and with llavakit."""
     limits = str(server.REPOSITORY / "constraints.txt")
     python = server.environment(folder, (EVAL, "--no-deps"))
+    install = [python, "-m", "pip", "install", "--quiet", "--constraint", limits]
     if server.version(python, "llavakit") is None:
-        install = [python, "-m", "pip", "install", "--quiet", "--constraint", limits]
         subprocess.run([*install, *NEEDED], check=True)
+    if _checkout(python) != server.REPOSITORY:  # it may have the code of another checkout
         subprocess.run([*install, "--editable", str(server.REPOSITORY)], check=True)
     return python
+
+
+def _checkout(python: Path) -> Path | None:
+    """The folder of which an environment has llavakit; None where it has none."""
+    found = subprocess.run([python, "-I", "-c", _PLACE], capture_output=True, text=True)
+    return Path(found.stdout.strip()).parents[2] if found.returncode == 0 else None
 
 
 if __name__ == "__main__":
